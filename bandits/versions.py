@@ -10,6 +10,7 @@ from msgspec import Struct
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
+from bandits.inference.overlap import Pairs, pairs_of
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.schemas import SlotChoice
@@ -89,6 +90,20 @@ class Configuration(Struct, frozen=True, dict=True):
     def newcomers(self) -> BoolArray:
         """Arms that joined after the start, (K,)."""
         return np.array([a.newcomer for a in self.arms])
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Pairs of arms that results compare."""
+        return pairs_of(self._levels, self.control)
+
+    @cached_property
+    def segment_pairs(self) -> Pairs:
+        """Pairs of arms that results compare in each segment."""
+        return pairs_of(self._levels, self.control, most=0)
+
+    @property
+    def _levels(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(map(tuple, self.problem.slot_levels.tolist()))
 
     @cached_property
     def segmentation(self) -> Segmentation:

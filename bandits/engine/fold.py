@@ -135,8 +135,9 @@ def _resummed(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Resumm
         return begin_resummation(builder, previous)
     if resummation.place is None:
         return resummation
+    configuration = folding.record.configuration
     so_far = InferenceState.load(resummation.inference_state).padded(
-        len(folding.record.configuration.arms)
+        configuration.pairs, configuration.segment_pairs
     )
     sums = add_increment(
         builder, replace(builder.zeros, inference=so_far), due.until(resummation.place)

@@ -57,10 +57,12 @@ def _add(portion: ResummationPortion) -> bool:
     snapshot = portion.snapshot
     builder = SumsBuilder(portion.record, portion.history, snapshot.at, recording=True)
     resummation = portion.resummation or begin_resummation(builder, snapshot)
-    n_arms = len(portion.record.configuration.arms)
-    so_far = InferenceState.load(resummation.inference_state).padded(n_arms)
+    configuration = portion.record.configuration
+    so_far = InferenceState.load(resummation.inference_state).padded(
+        configuration.pairs, configuration.segment_pairs
+    )
     if portion.place is None:
-        retained = load_inference_state(portion.record.configuration, portion.retained)
+        retained = load_inference_state(configuration, portion.retained)
         whole = so_far + retained
         version = snapshot.version + 1
         portion.finish(

@@ -20,6 +20,7 @@ from bandits.inference.event_verdict_counts import EventVerdictCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
+from bandits.inference.overlap import OverlapSums
 from bandits.inference.periods import PeriodSums, period_of
 from bandits.inference.recent_days import (
     DAY,
@@ -99,10 +100,10 @@ def load_inference_state(
 
     It is that over no decision where none is kept, or one of an earlier format.
     """
-    n_arms = len(configuration.arms)
+    pairs, segment_pairs = configuration.pairs, configuration.segment_pairs
     if stored is None or InferenceState.is_missing(stored.inference_state):
-        return InferenceState.zeros(n_arms, configuration.segmentation.size)
-    return InferenceState.load(stored.inference_state).padded(n_arms)
+        return InferenceState.zeros(pairs, segment_pairs, configuration.segmentation.size)
+    return InferenceState.load(stored.inference_state).padded(pairs, segment_pairs)
 
 
 def recent_end(record: ExperimentRecord, at: float) -> int:
@@ -231,7 +232,9 @@ class EvidenceBuilder:
         self._segmentation = record.configuration.segmentation
         self._since = record.created_at if record.started_at is None else record.started_at
         self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
-        self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
+        self.zeros = InferenceState.zeros(
+            self._configuration.pairs, self._configuration.segment_pairs, self._segmentation.size
+        )
         self._last: tuple[DecisionColumns, _Origins] | None = None
         self._last_ratios: tuple[DecisionColumns, dict[int, SampleRatio]] | None = None
         self._measured: tuple[DecisionColumns, dict[str, EventValues]] | None = None
@@ -247,6 +250,10 @@ class EvidenceBuilder:
         ratio = SampleRatio.zeros(self._n_arms)
         for of_key in self._ratios(decisions).values():
             ratio = ratio + of_key
+        if decisions.holdout.any():  # theirs are needed when their windows close
+            origins = self._origins(decisions)
+            for origin, _ in _rows_by_origin(origins, np.flatnonzero(decisions.holdout)):
+                self.past.allocation(*origin)
         return replace(self.zeros, ratio=ratio, events=self._events_so_far(decisions))
 
     def count_verdicts(self, decisions: DecisionColumns) -> EventVerdictCounts:
@@ -393,6 +400,8 @@ class EvidenceBuilder:
         at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
         days = np.floor(decisions.started_at[drawn] / DAY).astype(np.int64)
         by_arm, recent = sum_by_day(columns, days, self.first_recent_day)
+        shares = self._shares_of_origins(strata, counted)
+        pairs, segment_pairs = self._pairs(decisions, strata, shares, reachable, rewards)
         return replace(
             self.zeros,
             arms=by_arm,
@@ -407,19 +416,85 @@ class EvidenceBuilder:
             ),
             lateness=LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms),
             floors=FloorHistory.from_floors(strata.floors[strata.sets[drawn]]),
-            lift_periods=self._lift_periods(decisions, strata, drawn, periods, net),
+            lift_periods=self._lift_periods(
+                decisions, strata, shares, drawn, periods=periods, rewards=net
+            ),
             recent=recent,
             cohorts=CohortCounts.from_decisions(
                 strata.eligible, strata.requested, strata.sets[drawn], periods
             ),
             events=self._events_closed(decisions, strata),
+            pairs=pairs,
+            segment_pairs=segment_pairs,
         )
 
-    def _lift_periods(
+    def _shares_of_origins(self, strata: "_Strata", counted: BoolArray) -> FloatArray:
+        """Return the probabilities of decisions that are `counted` (n,), by origin, (O, K).
+
+        They are 0 where each recipient had others, and where they cannot be derived.
+        """
+        shares = np.zeros((len(strata.keys), self._n_arms))
+        taken = np.bincount(strata.origins[counted], minlength=len(shares)) > 0
+        for number in np.flatnonzero(taken & ~strata.contextual).tolist():
+            allocation = self.past.allocation(*strata.keys[number])
+            if allocation is not None:
+                shares[number] = allocation
+        return shares
+
+    def _pairs(
         self,
         decisions: DecisionColumns,
         strata: "_Strata",
+        shares: FloatArray,
+        reachable: BoolArray,
+        rewards: Rewards,
+    ) -> tuple[OverlapSums, OverlapSums]:
+        """Sum closed decisions by pair of arms, in all and by segment.
+
+        Those of the control group are decisions of the control, where it could be got.
+
+        Args:
+            decisions: n of them.
+            strata: what they could get.
+            shares: (O, K) of each origin.
+            reachable: (n,) closed, and the control could be got.
+            rewards: theirs.
+        """
+        control = self._configuration.control
+        logged = np.maximum(decisions.propensities, _LEAST)
+        drawn = np.abs(shares[strata.origins, decisions.arms] - logged) <= _SAME
+        possible = shares[:, control] > 0
+        held_out = reachable & possible[strata.origins]
+        rows = np.flatnonzero(np.where(decisions.holdout, held_out, decisions.closed & drawn))
+        combined = shares * (1 - self._holdout * possible)[:, None]
+        combined[:, control] += self._holdout * possible
+        columns = (strata.origins[rows], decisions.arms[rows], rewards.net[rows])
+        earned, contexts = rewards.gross[rows] != 0, decisions.contexts[rows]
+        every = OverlapSums.by_segment(
+            self._configuration.pairs,
+            combined,
+            *columns,
+            earned=earned,
+            segments=np.zeros((1, len(rows)), dtype=np.int64),
+            n_segments=1,
+        )
+        by_segment = OverlapSums.by_segment(
+            self._configuration.segment_pairs,
+            combined,
+            *columns,
+            earned=earned,
+            segments=self._segmentation.segments_of(contexts),
+            n_segments=self._segmentation.size,
+        )
+        return every.at(0), by_segment
+
+    def _lift_periods(  # noqa: PLR0913 - one for each column of the log
+        self,
+        decisions: DecisionColumns,
+        strata: "_Strata",
+        shares: FloatArray,
         rows: IntArray,
+        *,
         periods: IntArray,
         rewards: FloatArray,
     ) -> LiftPeriodSums:
@@ -429,10 +504,8 @@ class EvidenceBuilder:
         """
         arms, logged = decisions.arms[rows], np.maximum(decisions.propensities[rows], _LEAST)
         origins, contextual = strata.origins[rows], strata.contextual[strata.origins[rows]]
-        shares = strata.eligible[strata.sets_of_origins].astype(np.float64)
-        taken = (np.bincount(origins, minlength=len(shares)) > 0) & ~strata.contextual
-        for number in np.flatnonzero(taken).tolist():
-            shares[number] = self._allocation(strata.keys[number])
+        eligible = strata.eligible[strata.sets_of_origins].astype(np.float64)
+        shares = np.where(strata.contextual[:, None], eligible, shares)
         same = contextual | (np.abs(shares[origins, arms] - logged) <= _SAME)
         return LiftPeriodSums.from_decisions(
             periods[same],
@@ -443,11 +516,6 @@ class EvidenceBuilder:
             shares=shares,
             control=self._configuration.control,
         )
-
-    def _allocation(self, origin: AllocationKey) -> FloatArray:
-        """Return the probabilities (K,) of decisions of one origin, 0 where they are not kept."""
-        allocation = self.past.allocation(*origin)
-        return np.zeros(self._n_arms) if allocation is None else allocation
 
     def _groups(self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards) -> AipwSums:
         """Sum both groups; who could not get the control is in neither."""

@@ -27,6 +27,7 @@ from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.intervals import (
     GAIN,
     LIFT,
+    OVERLAP,
     RANDOMISED,
     RATE,
     WEIGHTED,
@@ -36,6 +37,7 @@ from bandits.inference.intervals import (
     Interval,
     NotYet,
 )
+from bandits.inference.overlap import OverlapSums, compare
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
@@ -85,6 +87,32 @@ class EstimationContext(Struct, frozen=True):
     lifts_move: bool = False
 
 
+class Overlap(Struct, frozen=True, eq=False):
+    """Sums of pairs of arms, and how much their emails are worth.
+
+    Attributes:
+        sums: of pairs that are kept.
+        worth: (K,) conversions of equal size that one of an arm is worth, at most 1.
+        control: the arm that the control group gets.
+        design_effect: of the control group's recipients, who may get several emails; 1 without any.
+    """
+
+    sums: OverlapSums
+    worth: FloatArray
+    control: int
+    design_effect: float = 1.0
+
+    def keeps(self, one: IntArray, other: IntArray) -> bool:
+        """Return true where all these pairs are kept; −1 for none."""
+        return self.sums.pairs.keeps(one, other)
+
+    def scores(self, evidence: AipwSums, one: IntArray, other: IntArray) -> Scores:
+        """Score C comparisons of arms, (C, m) each; see `bandits.inference.overlap.compare`."""
+        with_control = ((one == self.control) | (other == self.control)).any(axis=-1)
+        effect = np.where(with_control, self.design_effect, 1.0)
+        return compare(self.sums, one, other, evidence, worth=self.worth, design_effect=effect)
+
+
 def constant_rates(facts: EstimationContext, evidence: AipwSums) -> bool:
     """Return true where intervals for constant rates may be shown.
 
@@ -108,16 +136,33 @@ def values(facts: EstimationContext, evidence: AipwSums, family: Family) -> list
 
 
 def lifts(
-    facts: EstimationContext, evidence: AipwSums, reference: int, family: Family
+    facts: EstimationContext,
+    evidence: AipwSums,
+    reference: int,
+    family: Family,
+    overlap: Overlap | None = None,
 ) -> dict[int, Finding]:
-    """Find how much more reward per decision each other arm earns than `reference`, by arm."""
+    """Find how much more reward per decision each other arm earns than `reference`, by arm.
+
+    Args:
+        facts: of the experiment.
+        evidence: by arm.
+        reference: the arm that all others are compared with.
+        family: which claims hold together.
+        overlap: sums of pairs, where these may be weighted by their overlap.
+    """
     arms = range(evidence.n_arms)
+    others = np.array([k for k in arms if k != reference], dtype=np.int64)[:, None]
+    beside = np.full_like(others, reference)
     if facts.steady and constant_rates(facts, evidence):
         total, n = _counts(evidence)
         mean = total / np.maximum(n, 1)
         bounds = lift_bounds(total[reference], n[reference], total, n, family.alpha_each)
         fewest = np.minimum(n, n[reference])
         findings = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
+    elif overlap is not None and overlap.keeps(others, beside):
+        over = overlap_lifts(overlap, evidence, others, beside, family)
+        return dict(zip(others[:, 0].tolist(), over, strict=True))
     else:
         units = np.eye(evidence.n_arms)
         findings = contrast_rows(facts, evidence, units - units[reference], family)
@@ -151,6 +196,24 @@ def contrasts(
     return _each_weighted(aipw.contrast(evidence, weights), family)
 
 
+def overlap_lifts(
+    overlap: Overlap, evidence: AipwSums, one: IntArray, other: IntArray, family: Family
+) -> list[Finding]:
+    """Find how much more arms `one` earn than arms `other`: C comparisons, of m pairs each.
+
+    Args:
+        overlap: sums of pairs, in all or by segment.
+        evidence: by arm, likewise.
+        one: (C, m) arms.
+        other: (C, m) the arm that each is compared with.
+        family: which claims hold together.
+
+    Returns:
+        A finding of each comparison, in each segment.
+    """
+    return _each_weighted(overlap.scores(evidence, one, other), family, OVERLAP)
+
+
 def contrast_rows(
     facts: EstimationContext, evidence: AipwSums, weights: FloatArray, family: Family
 ) -> list[Finding]:
@@ -182,6 +245,27 @@ def variant_weights(slot_levels: IntArray, slot: int, variant: int, against: int
     both = np.isin(mix, mix[level == variant]) & np.isin(mix, mix[level == against])
     gained = both & (level == variant)
     return (gained.astype(float) - (both & (level == against))) / max(1, np.count_nonzero(gained))
+
+
+def variant_pairs(
+    slot_levels: IntArray, slot: int, variant: int, against: int
+) -> tuple[IntArray, IntArray]:
+    """Return pairs of arms that show two variants of a slot and the same variants of all others.
+
+    Args:
+        slot_levels: (K, n_slots) the variant of each slot that each arm shows.
+        slot: which slot.
+        variant: the variant judged.
+        against: the variant it is compared with.
+
+    Returns:
+        The arms of `variant`, and beside each that of `against`, (m,) both.
+    """
+    rest = np.delete(slot_levels, slot, axis=1)
+    same = (rest[:, None, :] == rest[None, :, :]).all(axis=-1)
+    level = slot_levels[:, slot]
+    one, other = np.nonzero(same & (level == variant)[:, None] & (level == against))
+    return one, other
 
 
 def gain_over_equal_split(facts: EstimationContext, evidence: AipwSums, family: Family) -> Finding:
@@ -317,7 +401,11 @@ def joined_arms(evidence: AipwSums) -> BoolArray:
 
 
 def lead(
-    facts: EstimationContext, evidence: AipwSums, among: IntArray, alpha: float
+    facts: EstimationContext,
+    evidence: AipwSums,
+    among: IntArray,
+    alpha: float,
+    overlap: Overlap | None = None,
 ) -> Lead | None:
     """Find the leader `among` arms that can still be sent (m,), each pair at α/(K − 1).
 
@@ -332,17 +420,22 @@ def lead(
         return None
     family = Family.leading(int(joined_arms(evidence).sum()), alpha)
     largest = int(sent[np.argmax(mean[sent])])
+
+    def against(arm: int) -> dict[int, Finding]:
+        by_arm = lifts(facts, evidence, arm, family, overlap)
+        return {k: by_arm[k] for k in among.tolist() if k != arm}
+
     best = _surest(facts, evidence, sent, family)
-    lifts_over_best = {} if best is None else _against(facts, evidence, best, among, family)
+    lifts_over_best = {} if best is None else against(best)
     # An arm with hardly any reward has no interval by itself, yet it may be shown to be better:
     # where less is better, that is the best there is.
     better = {k: f.low for k, f in lifts_over_best.items() if f.measurable and f.low > 0}
     if better:
         best = max(better, key=better.__getitem__)
-        lifts_over_best = _against(facts, evidence, best, among, family)
+        lifts_over_best = against(best)
     compared = {k: f for k, f in lifts_over_best.items() if f.measurable}
     if best is None or (lifts_over_best and not compared):
-        best, lifts_over_best = largest, _against(facts, evidence, largest, among, family)
+        best, lifts_over_best = largest, against(largest)
         compared = {k: f for k, f in lifts_over_best.items() if f.measurable}
     rivals = tuple(k for k, f in compared.items() if f.high >= 0)
     uncompared = tuple(k for k in lifts_over_best if k not in compared)
@@ -428,14 +521,6 @@ def _surest(
     return max(lows, key=lows.__getitem__, default=None)
 
 
-def _against(
-    facts: EstimationContext, evidence: AipwSums, arm: int, among: IntArray, family: Family
-) -> dict[int, Finding]:
-    """Compare every other arm that can be sent with one."""
-    by_arm = lifts(facts, evidence, arm, family)
-    return {k: by_arm[k] for k in among.tolist() if k != arm}
-
-
 def _counts(evidence: AipwSums) -> tuple[FloatArray, FloatArray]:
     """Return Σ r and n of each arm, (K,) each."""
     return evidence.earned, evidence.sends
@@ -458,12 +543,14 @@ def _exact(
     ]
 
 
-def _each_weighted(scores: Scores, family: Family) -> list[Finding]:
+def _each_weighted(
+    scores: Scores, family: Family, guarantee: Guarantee = WEIGHTED
+) -> list[Finding]:
     """Make the finding of each of several scored contrasts, per decision."""
     margins = scores.margin(family.alpha_each)
     columns = (scores.n, scores.total, margins, scores.conversions, scores.fewest_sends)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [_finding(row, family, WEIGHTED, per=max(row[0], 1.0)) for row in rows]
+    rows = zip(*(column.reshape(-1).tolist() for column in columns), strict=True)
+    return [_finding(row, family, guarantee, per=max(row[0], 1.0)) for row in rows]
 
 
 def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: float) -> Finding:
@@ -484,6 +571,12 @@ def _finding(
             "no counted decision had all compared arms eligible",
         )
     if conversions < BURN_IN_CONVERSIONS or fewest < BURN_IN_DECISIONS:
+        if guarantee is OVERLAP:
+            return NotYet(
+                f"Not enough yet: {min(conversions, BURN_IN_CONVERSIONS):,.0f} of "
+                f"{BURN_IN_CONVERSIONS} successes of the version that has fewer.",
+                "the asymptotic interval errs too often before its burn-in",
+            )
         return NotYet(
             f"Not enough yet: {min(conversions, BURN_IN_CONVERSIONS):,.0f} of "
             f"{BURN_IN_CONVERSIONS} successes, and {min(fewest, BURN_IN_DECISIONS):,.0f} of "

@@ -22,17 +22,21 @@ from bandits.inference.event_sums import EventSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
+from bandits.inference.overlap import OverlapSums, Pairs
 from bandits.inference.periods import PeriodSums
 from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
 
-_FORMAT = 3
-_FIELDS = {2: 7}  # of earlier formats that are still read: how many of today's fields each has
+_FORMAT = 4
+_FIELDS = {
+    2: 7,
+    3: 14,
+}  # of earlier formats that are read: how many of today's fields each has
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOut(Additive):
-    """Closed decisions that fields of a newer format lack; additive.
+    """Closed decisions that fields of format 3 lack; additive.
 
     Their rows had been removed from the log before those fields were kept.
 
@@ -83,8 +87,10 @@ class InferenceState(Additive):
             control.
         late_so_far: how much of the reward of matured decisions came after maturity, as of now.
         clusters: those of `groups` by bucket of their recipients; without a control group, none.
-        left_out: closed decisions that the fields since `floors` lack; see `LeftOut`.
+        left_out: closed decisions that the fields from `recent` to `clusters` lack; see `LeftOut`.
         events: decisions with each event by name, from the moment that they are sent.
+        pairs: those of `arms`, and of the held out, by pair of arms, weighted for comparison.
+        segment_pairs: the same by segment of the recipient; segments lead.
     """
 
     arms: AipwSums
@@ -101,10 +107,19 @@ class InferenceState(Additive):
     clusters: ClusterSums
     left_out: LeftOut
     events: EventSums
+    pairs: OverlapSums
+    segment_pairs: OverlapSums
 
     @classmethod
-    def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
-        """Make the sums over no decision."""
+    def zeros(cls, pairs: Pairs, segment_pairs: Pairs, n_segments: int) -> "InferenceState":
+        """Make the sums over no decision.
+
+        Args:
+            pairs: of arms that are compared.
+            segment_pairs: of arms that are compared in each segment.
+            n_segments: how many there are.
+        """
+        n_arms = pairs.n_arms
         return cls(
             AipwSums.zeros(n_arms),
             AipwSums.zeros(GROUPS),
@@ -120,10 +135,13 @@ class InferenceState(Additive):
             ClusterSums.zeros(),
             LeftOut.zeros(),
             EventSums.zeros(n_arms),
+            OverlapSums.zeros(pairs),
+            OverlapSums.zeros(segment_pairs, (n_segments,)),
         )
 
-    def padded(self, n_arms: int) -> "InferenceState":
-        """Append arms without decisions, until there are `n_arms`."""
+    def padded(self, pairs: Pairs, segment_pairs: Pairs) -> "InferenceState":
+        """Append arms without decisions, until there are those of `pairs`."""
+        n_arms = pairs.n_arms
         return InferenceState(
             self.arms.padded(n_arms),
             self.groups,
@@ -139,6 +157,8 @@ class InferenceState(Additive):
             self.clusters,
             self.left_out,
             self.events.padded(n_arms),
+            self.pairs.padded(pairs),
+            self.segment_pairs.padded(segment_pairs),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -161,11 +181,15 @@ class InferenceState(Additive):
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         events = self.events.parts(like.events)
         named |= {f"events.{name}": array for name, array in events.items()}
+        for name in ("pairs", "segment_pairs"):
+            overlap: OverlapSums = getattr(self, name)
+            named |= {f"{name}.decisions": overlap.decisions, f"{name}.sums": overlap.sums}
         return named
 
     def restricted_to(self, names: Sequence[str]) -> "InferenceState":
         """Return the fields of these names, and all others over no decision."""
-        zeros = InferenceState.zeros(self.arms.n_arms, len(self.segments.moments))
+        pairs, by_segment = self.pairs.pairs, self.segment_pairs.pairs
+        zeros = InferenceState.zeros(pairs, by_segment, len(self.segments.moments))
         return replace(zeros, **{name: getattr(self, name) for name in names})
 
     def since(self, day: int) -> "InferenceState":
@@ -202,8 +226,8 @@ class InferenceState(Additive):
     def load(cls, packed: bytes) -> "InferenceState":
         """Read back what `dump` wrote; fields that an earlier format lacks are over no decision.
 
-        Of an earlier format, the fields that it lacks are those over no decision, and its decisions
-        are `left_out` of them.
+        Of an earlier format, the fields that it lacks are those over no decision; where these are
+        those of format 3, its decisions are `left_out` of them.
 
         Raises:
             ValueError: another version of this program wrote it, in another format.
@@ -227,11 +251,16 @@ class InferenceState(Additive):
             ClusterSums.load,
             LeftOut.load,
             EventSums.load,
+            OverlapSums.load,
+            OverlapSums.load,
         )
         names = cls.fields_since(number)
         values = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
         if number == _FORMAT:
             return cls(**values)
-        state = replace(cls.zeros(n_arms, len(values["segments"].moments)), **values)
+        none = Pairs.none(n_arms)
+        state = replace(cls.zeros(none, none, len(values["segments"].moments)), **values)
+        if "left_out" in names:
+            return state
         before = LeftOut(np.asarray(state.arms.sends.sum()), np.asarray(state.groups.sends[1]))
         return replace(state, left_out=before)

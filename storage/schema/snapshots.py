@@ -29,7 +29,7 @@ QUALITY_COUNTS = (
 )
 
 ALLOCATION_FORMAT = 1  # doubles, least byte first
-INFERENCE_FORMAT = 3  # as `bandits.inference.state` numbers it
+INFERENCE_FORMAT = 4  # as `bandits.inference.state` numbers it
 SENDERS_FORMAT = 2  # as `bandits.inference.sender_sums` numbers it
 
 snapshots = Table(

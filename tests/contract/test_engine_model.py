@@ -180,7 +180,7 @@ class Life(RuleBasedStateMachine):
             Reward(d, e, m, v, None if age is None else datetime.fromtimestamp(self.now - age, UTC))
             for d, e, (m, v), age in given
         ]
-        skewed = 0
+        skewed = cancelled = 0
         counts = {"accepted": 0, "repeated": 0, "late": 0}
         unknown, early = [], []
         new: dict[tuple[str, str], tuple[str, float, bool]] = {}
@@ -190,6 +190,9 @@ class Life(RuleBasedStateMachine):
             told_at = math.inf if age is None else self.now - age
             if kept is None:
                 unknown.append(decision)
+                continue
+            if kept.started_at is None and kept.cancelled:
+                cancelled += 1
                 continue
             if kept.started_at is None or told_at < kept.started_at - SKEW:
                 early.append(decision)
@@ -210,7 +213,7 @@ class Life(RuleBasedStateMachine):
         receipt = self.engine.reward(rewards)
         told = {name: getattr(receipt, name) for name in counts}
         assert (told, receipt.unknown, receipt.early) == (counts, unknown, early)
-        assert receipt.skewed == skewed
+        assert (receipt.skewed, receipt.cancelled) == (skewed, cancelled)
         for (decision, event), what in new.items():
             self.kept[decision].events[event] = what
 

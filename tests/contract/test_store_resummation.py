@@ -18,7 +18,7 @@ DAY = 86_400.0
 RULE = {"metrics": {"click": {}}, "window_seconds": DAY, "maturity_seconds": 3600.0}
 DECLARED = {"policy": {"name": "thompson_gaussian"}, "reward": RULE, "holdout": 0.2}
 FORMAT = 2  # which has neither clusters nor what is left out
-FIELDS = 7
+FORMAT_BEFORE_PAIRS = 3
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def send(engine, now, n, rewards=0.3):
     return ids
 
 
-def campaign(engine, sender, now, days=4, **declared):
+def campaign(engine, sender, now, days=4, emails=20, **declared):
     sender.start(**(DECLARED | declared))
     ids = []
     for _ in range(days):
-        ids += send(engine, now, 20)
+        ids += send(engine, now, emails)
         now[0] += DAY / 2
         engine.learn("spring")
         now[0] += DAY / 2
@@ -49,20 +49,21 @@ def campaign(engine, sender, now, days=4, **declared):
     return ids
 
 
-def to_older(store, table, column):
+def to_older(store, table, column, number):
     """Store what an earlier version would have."""
+    n_fields = len(InferenceState.fields_since(number))
     with store.database.writing() as transaction:
         for stored in transaction.execute(text(f"SELECT {column} FROM {table}")).scalars():  # noqa: S608
-            parts = msgspec.msgpack.decode(bytes(stored)[2:])[1 : 1 + FIELDS]
-            older = b"\xc1" + bytes([FORMAT]) + msgspec.msgpack.encode([FORMAT, *parts])
+            parts = msgspec.msgpack.decode(bytes(stored)[2:])[1 : 1 + n_fields]
+            older = b"\xc1" + bytes([number]) + msgspec.msgpack.encode([number, *parts])
             query = text(f"UPDATE {table} SET {column} = :older")  # noqa: S608
             transaction.execute(query.bindparams(older=older))
 
 
-def upgrade(store):
+def upgrade(store, number=FORMAT):
     """Make the database one that an earlier version wrote."""
-    to_older(store, "inference_states", "content")
-    to_older(store, "retained_sums", "inference_state")
+    to_older(store, "inference_states", "content", number)
+    to_older(store, "retained_sums", "inference_state", number)
     with store.database.writing() as transaction:
         transaction.execute(text("DELETE FROM allocations"))
 
@@ -206,6 +207,25 @@ def test_state_of_an_older_format_has_its_own_fields(engine, store, sender, now)
                 np.testing.assert_array_equal(array, whole.parts(like=whole)[part])
     assert older.left_out.total == whole.groups.sends.sum()
     assert not older.clusters.moments.size
+
+
+def test_resummation_of_pairs_leaves_lifts_by_inverse_propensity_until_it_is_done(
+    engine, store, sender, now
+):
+    campaign(engine, sender, now, days=5, emails=300, policy={"name": "uniform"})
+    whole, lift = state(store), engine.results("spring").arms[1].lift
+    assert lift.promise == "overlap"
+    upgrade(store, FORMAT_BEFORE_PAIRS)
+    engine = Engine(store, clock=lambda: now[0])
+    assert engine.results("spring").arms[1].lift.promise == "weighted"
+    assert state(store).left_out.total == 0
+    assert "results.pairs.sums" not in agrees(store)
+    while not portion(store, most=100):
+        pass
+    assert "results.pairs.sums" in agrees(store)
+    np.testing.assert_allclose(state(store).pairs.sums, whole.pairs.sums, rtol=1e-12)
+    again = engine.results("spring").arms[1].lift
+    assert (again.low, again.high) == pytest.approx((lift.low, lift.high))
 
 
 def test_resummation_of_many_days_keeps_the_last_ones_apart(engine, store, sender, now):

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bandits.engine import Engine
+from bandits.engine.sums import load_inference_state
 from bandits.experiment import Experiment
 from bandits.inference.state import InferenceState
 from bandits.schemas import Request, Reward
@@ -193,7 +194,46 @@ def test_decisions_without_a_floor_count_against_intervals_once_there_is_one(eng
     engine.learn("spring")
     mixed = proven(engine)
     assert (mixed.health.floor, mixed.health.least_floor) == (0.05, 0.0)
-    assert "whenever a counted email was chosen" in mixed.arms[1].lift.reason
+    assert "whenever a counted email was chosen" in mixed.gain.over_equal_split.reason
+    assert mixed.arms[1].lift.promise == "overlap"  # its weights have a bound without a floor
+
+
+@pytest.mark.parametrize("assignment", ["per_subject", "per_decision"])
+def test_emails_of_the_control_group_are_emails_of_the_control(engine, sender, now, assignment):
+    sender.start(**DECLARED | {"policy": {"name": "thompson"}}, holdout=0.4, assignment=assignment)
+    pair, expected = [0.0, 0.0], 0.0
+    for wave in range(3):
+        requests = [Request(f"u-{wave}-{i}") for i in range(800)]
+        made = engine.choose("spring", requests)
+        click(engine, [str(d.decision_id) for d in made][::3])
+        shares = [a.share_now for a in engine.results("spring").arms]
+        control, other = 0.4 + 0.6 * shares[0], 0.6 * shares[1]
+        got = [(d.holdout or d.slots["subject"]["variant"] == "a") for d in made]
+        is_other = [d.slots["subject"]["variant"] == "b" and not d.holdout for d in made]
+        pair[0] += sum(got) * other / (control + other)
+        pair[1] += sum(is_other) * control / (control + other)
+        expected += len(made) * control * other / (control + other)
+        now[0] += 200
+        engine.learn("spring")
+    results = proven(engine)
+    record = engine.store.experiments.record("spring")
+    snapshot = engine.store.snapshots.snapshot("spring", record.learned_version)
+    sums = load_inference_state(record.configuration, snapshot).pairs
+    own, beside = sums.pairs.places[0, 1], sums.pairs.places[1, 0]
+    assert sums.decisions == 2400
+    assert sums.sums[1, [own, beside]] == pytest.approx(pair)
+    assert sums.sums[6, [own, beside]] == pytest.approx([expected, expected])
+    assert results.arms[1].lift.promise == "overlap"
+
+
+def test_lift_of_a_policy_that_decides_by_recipient_is_over_all_emails(engine, sender, now):
+    feature = {"kind": "number", "name": "age", "low": 0, "high": 4}
+    declared = DECLARED | {"policy": {"name": "linucb"}, "context": [feature]}
+    sender.start(**declared, floor=0.05)
+    click(engine, send(engine, 600, context={"age": 1.0})[::2])
+    now[0] += 200
+    engine.learn("spring")
+    assert proven(engine).arms[1].lift.promise == "weighted"
 
 
 def test_an_interval_says_whether_a_recipient_may_count_twice(engine, sender):

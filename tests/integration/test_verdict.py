@@ -163,10 +163,10 @@ def test_version_that_joins_leaves_what_was_known(campaign) -> None:
     assert joined.verdict.leads
     assert (joined.verdict.uncompared, joined.verdict.at_most) == ((2,), before.verdict.at_most)
     assert (joined.verdict.action, joined.verdict.reason) == ("keep_running", "not_enough")
-    spring.days(2, 400, BETTER | {"c": (0.1,)})
+    spring.days(4, 400, BETTER | {"c": (0.1,)})
     later = spring.verdict()
     assert (later.leads, later.rivals, later.uncompared) == (True, (), ())
-    assert (later.reason, later.closed_days) == ("few_days", 2)
+    assert (later.reason, later.closed_days) == ("few_days", 4)
     results = spring.results()
     assert all(a.value.promise == "rate" for a in results.arms)
     width, earlier = (r.arms[1].value.high - r.arms[1].value.low for r in (results, before))

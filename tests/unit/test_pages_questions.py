@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.interactions import interaction_weights
 from bandits.engine.analysis.summary import summarise
+from bandits.engine.sums import load_inference_state
 from bandits.experiment import Experiment
 from bandits.inference.intervals import Family, Interval, NotYet
-from bandits.inference.state import InferenceState
 from bandits.results import Gain, Interaction, InteractionResult, Results
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Statements, Verdict
@@ -57,7 +57,7 @@ def record(**changes: Any) -> ExperimentRecord:
 def results(of: ExperimentRecord, **changes: Any) -> Results:
     """Make results of 10,000 final emails a version, the second of which earns most."""
     active = ActivePolicy(of.key, of.salt, of.configuration, None)
-    empty = summarise(of, active, InferenceState.zeros(4, 0), [], Statements())
+    empty = summarise(of, active, load_inference_state(of.configuration, None), [], Statements())
     rates = (0.10, 0.14, 0.10, 0.11)
     arms = [
         replace(a, closed=10_000, value=interval(rate - 0.01, rate + 0.01))

@@ -10,13 +10,12 @@ from msgspec.structs import replace
 
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.summary import summarise
+from bandits.engine.sums import load_inference_state
 from bandits.experiment import Experiment
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.intervals import Family, Interval, NotYet
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.state import InferenceState
 from bandits.results import EligibleSetCount, Results
-from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Statements, Verdict
 from bandits.versions import Configuration
@@ -51,7 +50,7 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     k = len(clicks)
     arms = np.repeat(np.arange(k), sends)
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
-    none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
+    none = load_inference_state(of.configuration, None)
     by_arm = AipwSums.from_decisions(
         np.ones((1, k), dtype=bool),
         np.zeros(k * sends, dtype=np.int64),

@@ -10,12 +10,11 @@ from msgspec.structs import replace
 
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.summary import summarise
+from bandits.engine.sums import load_inference_state
 from bandits.experiment import Experiment
 from bandits.inference.intervals import Family, Interval, NotYet
 from bandits.inference.sender_checks import SenderAlarm
-from bandits.inference.state import InferenceState
 from bandits.results import Results
-from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Action, Reason, Statement, Statements, StatementsReset, Verdict
 from bandits.versions import Configuration
@@ -65,8 +64,7 @@ def record(n_arms: int = 2, **changes: Any) -> ExperimentRecord:
 
 def results(of: ExperimentRecord, verdict: Verdict, *statements: Statement) -> Results:
     """Make results of 10,000 emails a version with this verdict."""
-    declared = of.configuration.experiment
-    none = InferenceState.zeros(len(of.configuration.arms), Segmentation(declared.context).size)
+    none = load_inference_state(of.configuration, None)
     active = ActivePolicy(of.key, of.salt, of.configuration, None)
     empty = summarise(of, active, none, [], Statements())
     arms = [replace(a, sent=10_000, complete=10_000, closed=10_000) for a in empty.arms]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+from msgspec import structs
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
@@ -14,17 +15,21 @@ from bandits.inference.aipw_sums import AipwSums, ratio
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
+    Overlap,
     Recent,
     contrast,
+    contrast_rows,
     contrasts,
     gain_over_control_group,
     gain_over_equal_split,
     joined_arms,
     lead,
     lifts,
+    overlap_lifts,
     personal_gain,
     recent_agreement,
     values,
+    variant_pairs,
     variant_weights,
 )
 from bandits.inference.intervals import ALPHA, RESUMMING, Family, Finding, Interval, NotYet
@@ -132,7 +137,50 @@ class Analysis:
         others = [k for k in range(len(self.closed)) if k != self.active.control]
         if not self.closed.any():
             return dict.fromkeys(others, _NOTHING)
-        return lifts(self.facts, self.inference.arms, self.active.control, self.arm_family)
+        arms, control = self.inference.arms, self.active.control
+        return lifts(self.facts, arms, control, self.arm_family, self.overlap)
+
+    @cached_property
+    def overlap(self) -> Overlap | None:
+        """Sums of pairs of arms; None where lifts are averages over all emails instead.
+
+        That is where the policy decides by recipient, and where the shares of most counted emails
+        depended on the recipient or are not kept.
+        """
+        sums = self.inference.pairs
+        counted = float(self.closed.sum())
+        if self.facts.contextual or self.resumming or 2 * sums.decisions < counted:
+            return None
+        return Overlap(sums, self._conversion_worth, self.active.control, self._design_effect)
+
+    @property
+    def _conversion_worth(self) -> FloatArray:
+        """Conversions of equal size that one of an arm is worth, (K,): (Σ r)² / Σ r² of each.
+
+        It is 1 where values may be below 0, since their sum then says nothing of their number.
+        """
+        rule, arms = self.active.experiment.reward, self.inference.arms
+        if any(metric.bounds[0] < 0 for metric in rule.metrics.values()):
+            return np.ones(len(self.closed))
+        costs, sends = self.active.configuration.costs, arms.sends
+        square = arms.moments[..., 2, 0, :].sum(axis=-2)
+        gross = arms.earned - costs * sends
+        squares = square - 2 * costs * arms.earned + costs**2 * sends
+        converted = arms.earning.sum(axis=-2)
+        whole = ratio(gross.sum() ** 2, squares.sum() * converted.sum())
+        of_arms = ratio(gross**2, squares * converted)
+        return np.minimum(np.where(converted > 0, of_arms, whole), 1.0)
+
+    @property
+    def _design_effect(self) -> float:
+        """Design effect of the control group's recipients, where they may get several emails."""
+        experiment, inference = self.active.experiment, self.inference
+        if experiment.holdout == 0 or experiment.assignment == "per_subject":
+            return 1.0
+        sends, conversions = inference.groups.sends, inference.groups.earning.sum(axis=0)
+        if not sends.all():
+            return 1.0
+        return inference.clusters.design_effect(sends, conversions, experiment.holdout)
 
     def variant_value(self, slot: int, variant: int) -> Finding:
         """Find the mean reward per decision of a variant, under an equal mix of other slots."""
@@ -150,7 +198,17 @@ class Analysis:
             return None
         if len(self.control) == 1:
             return self.lifts[self._arm_of(variant)]
-        return self._if_closed(lambda: self._contrast(weights, self.slot_family))
+        if not self.closed.any():
+            return _NOTHING
+        pairs = self._variant_pairs(slot, variant)
+        if self.overlap is not None and self.overlap.keeps(*pairs):
+            arms = self.inference.arms
+            return overlap_lifts(self.overlap, arms, *pairs, self.slot_family)[0]
+        return self._contrast(weights, self.slot_family)
+
+    def _variant_pairs(self, slot: int, variant: int) -> tuple[IntArray, IntArray]:
+        one, other = variant_pairs(self.levels, slot, variant, int(self.control[slot]))
+        return one[None], other[None]
 
     def _arm_of(self, variant: int) -> int:
         return int(np.flatnonzero(self.levels[:, 0] == variant)[0])
@@ -187,7 +245,14 @@ class Analysis:
     @cached_property
     def lead(self) -> Lead | None:
         """Leader among the arms that can be sent, by the larger or the smaller reward."""
-        return lead(self.facts, self._as_learned(self.inference.arms), self.sendable, ALPHA)
+        arms = self._as_learned(self.inference.arms)
+        return lead(self.facts, arms, self.sendable, ALPHA, self._learned_overlap)
+
+    @cached_property
+    def _learned_overlap(self) -> Overlap | None:
+        if self.overlap is None or not self.minimised:
+            return self.overlap
+        return structs.replace(self.overlap, sums=self.overlap.sums.negated)
 
     @cached_property
     def personal_gain(self) -> Finding | None:
@@ -202,8 +267,10 @@ class Analysis:
         if self.lead is None:
             return "unknown"
         recent = self.inference.recent
-        now = self._leader_scores(recent.total(first, last), self.lead.arm)
         earlier = self.inference.arms - recent.total(first, int(recent.days.max(initial=last)))
+        now = self._leader_overlap(self.lead.arm) if not earlier.sends.any() else None
+        if now is None:
+            now = self._leader_scores(recent.total(first, last), self.lead.arm)
         before = self._leader_scores(earlier, self.lead.arm)
         trends = self._leader_trends(self.lead.arm)
         family = self.personal_family if self.facts.contextual else self.lead.family
@@ -216,6 +283,15 @@ class Analysis:
             return aipw.personal_gain(sums, leader).negated
         units = np.eye(len(self.closed))
         return aipw.contrast_rows(sums, units[leader] - units[self._others(leader)])
+
+    def _leader_overlap(self, leader: int) -> Scores | None:
+        """Score the leader less each other arm by overlap; None where that is not to be."""
+        others = self._others(leader)[:, None]
+        beside = np.full_like(others, leader)
+        overlap = self._learned_overlap
+        if overlap is None or not overlap.keeps(beside, others):
+            return None
+        return overlap.scores(self._as_learned(self.inference.arms), beside, others)
 
     def _leader_trends(self, leader: int) -> FloatArray | None:
         """Return z of the trend in how much better the leader is than each other arm."""
@@ -234,10 +310,15 @@ class Analysis:
         """Lift of the leader over the compared arm that comes closest to it, None without any."""
         if self.lead is None:
             return None
-        units, sign = np.eye(len(self.closed)), -1.0 if self.minimised else 1.0
-        others = np.setdiff1d(self.sendable, [self.lead.arm, *self.lead.uncompared]).tolist()
-        weights = [units[self.lead.arm] - units[k] for k in others]
-        over = [self._contrast(w, self.lead.family) for w in weights]
+        sign = -1.0 if self.minimised else 1.0
+        others = np.setdiff1d(self.sendable, [self.lead.arm, *self.lead.uncompared])
+        arms, family, beside = self.inference.arms, self.lead.family, others[:, None]
+        leader = np.full_like(beside, self.lead.arm)
+        if self.overlap is not None and self.overlap.keeps(leader, beside):
+            over = overlap_lifts(self.overlap, arms, leader, beside, family)
+        else:
+            units = np.eye(len(self.closed))
+            over = contrast_rows(self.facts, arms, units[self.lead.arm] - units[others], family)
         measurable = [f for f in over if f.measurable]
         return min(measurable, key=lambda f: sign * f.estimate, default=None)
 
@@ -303,16 +384,21 @@ class Analysis:
 
     def _segment_lifts(self) -> list[tuple[str, str, list[Finding]]]:
         return [
-            (slot.key, variant.key, self._by_segment(weights))
+            (slot.key, variant.key, self._by_segment(s, v, weights))
             for s, slot in enumerate(self.active.experiment.slots)
             for v, variant in enumerate(slot.variants)
             if self.features and (weights := self._lift_weights(s, v)) is not None
         ]
 
-    def _by_segment(self, weights: FloatArray) -> list[Finding]:
+    def _by_segment(self, slot: int, variant: int, weights: FloatArray) -> list[Finding]:
+        segments = self.inference.segments
         if not self.closed.any():
-            return [_NOTHING] * len(self.inference.segments.moments)
-        return contrasts(self.facts, self.inference.segments, weights, self.segment_family)
+            return [_NOTHING] * len(segments.moments)
+        if self.overlap is None:
+            return contrasts(self.facts, segments, weights, self.segment_family)
+        pairs = self._variant_pairs(slot, variant)
+        overlap = structs.replace(self.overlap, sums=self.inference.segment_pairs)
+        return overlap_lifts(overlap, segments, *pairs, self.segment_family)
 
     def _better(self, lifts_here: list[SegmentLift]) -> dict[str, str]:
         """Name, by slot, the best of the variants shown to be better than the control's."""
