@@ -100,6 +100,11 @@ class LiftPeriodSums(ByPeriod):
         by_control = [a @ w for a, w in zip(of_sets, powers, strict=True)]
         return cls(periods, np.stack([*by_arm, *by_control], axis=1).astype(np.float64))
 
+    def weights(self, arms: IntArray) -> FloatArray:
+        """Sum by period, (P,), the weights of emails of these arms beside the control."""
+        weights: FloatArray = self.sums[:, 1, arms].sum(axis=-1)
+        return weights
+
     def p_value(self, rates: ByPeriod, control: int, conversion: float) -> tuple[float, int]:
         """Return the p-value of "no lift moved", and over how many whole weeks it was tested.
 

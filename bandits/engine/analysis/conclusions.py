@@ -94,7 +94,8 @@ def _span(
 ) -> tuple[int, int | None, tuple[float, float] | None]:
     """Count the days on which closed decisions could have got all of `arms`.
 
-    The last of them comes second, and the dates that hold most of these decisions last.
+    The last of them comes second. The dates that hold most of what is known come last: of these
+    decisions, or, where lifts are weighted by overlap, of the weights of `arms` beside the control.
     """
     cohorts = analysis.inference.cohorts
     weights = cohorts.weights(arms)
@@ -104,7 +105,16 @@ def _span(
     start = record.started_at if record.started_at is not None else record.created_at
     starts, ends = period_bounds(cohorts.numbers[kept], start)
     days = int(period_days(cohorts.numbers[kept]).sum())
-    return days, int(ends[-1] // DAY) - 1, weight_span(starts, ends, weights[kept])
+    last_day = int(ends[-1] // DAY) - 1
+    control = analysis.active.control
+    if analysis.overlap is not None and control in arms:
+        lifts = analysis.inference.lift_periods
+        weights = lifts.weights(np.setdiff1d(arms, [control]))
+        kept = weights > 0
+        starts, ends = period_bounds(lifts.numbers[kept], start)
+    if not kept.any():
+        return days, last_day, None
+    return days, last_day, weight_span(starts, ends, weights[kept])
 
 
 def compared_arms(analysis: Analysis) -> IntArray:
