@@ -10,7 +10,7 @@ from msgspec import Struct
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
-from bandits.inference.overlap import Pairs, pairs_of
+from bandits.inference.overlap import Comparisons, comparisons_of
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.schemas import SlotChoice
@@ -92,14 +92,14 @@ class Configuration(Struct, frozen=True, dict=True):
         return np.array([a.newcomer for a in self.arms])
 
     @cached_property
-    def pairs(self) -> Pairs:
-        """Pairs of arms that results compare."""
-        return pairs_of(self._levels, self.control)
+    def comparisons(self) -> Comparisons:
+        """Comparisons that results make."""
+        return comparisons_of(self._levels, self.control)
 
     @cached_property
-    def segment_pairs(self) -> Pairs:
-        """Pairs of arms that results compare in each segment."""
-        return pairs_of(self._levels, self.control, most=0)
+    def segment_comparisons(self) -> Comparisons:
+        """Comparisons that results make in each segment."""
+        return comparisons_of(self._levels, self.control, segments=True)
 
     @property
     def _levels(self) -> tuple[tuple[int, ...], ...]:

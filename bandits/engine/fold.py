@@ -137,7 +137,7 @@ def _resummed(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Resumm
         return resummation
     configuration = folding.record.configuration
     so_far = InferenceState.load(resummation.inference_state).padded(
-        configuration.pairs, configuration.segment_pairs
+        configuration.comparisons, configuration.segment_comparisons
     )
     sums = add_increment(
         builder, replace(builder.zeros, inference=so_far), due.until(resummation.place)

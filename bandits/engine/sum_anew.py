@@ -59,7 +59,7 @@ def _add(portion: ResummationPortion) -> bool:
     resummation = portion.resummation or begin_resummation(builder, snapshot)
     configuration = portion.record.configuration
     so_far = InferenceState.load(resummation.inference_state).padded(
-        configuration.pairs, configuration.segment_pairs
+        configuration.comparisons, configuration.segment_comparisons
     )
     if portion.place is None:
         retained = load_inference_state(configuration, portion.retained)

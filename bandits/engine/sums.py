@@ -100,10 +100,10 @@ def load_inference_state(
 
     It is that over no decision where none is kept, or one of an earlier format.
     """
-    pairs, segment_pairs = configuration.pairs, configuration.segment_pairs
+    comparisons, within = configuration.comparisons, configuration.segment_comparisons
     if stored is None or InferenceState.is_missing(stored.inference_state):
-        return InferenceState.zeros(pairs, segment_pairs, configuration.segmentation.size)
-    return InferenceState.load(stored.inference_state).padded(pairs, segment_pairs)
+        return InferenceState.zeros(comparisons, within, configuration.segmentation.size)
+    return InferenceState.load(stored.inference_state).padded(comparisons, within)
 
 
 def recent_end(record: ExperimentRecord, at: float) -> int:
@@ -233,7 +233,9 @@ class EvidenceBuilder:
         self._since = record.created_at if record.started_at is None else record.started_at
         self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
         self.zeros = InferenceState.zeros(
-            self._configuration.pairs, self._configuration.segment_pairs, self._segmentation.size
+            self._configuration.comparisons,
+            self._configuration.segment_comparisons,
+            self._segmentation.size,
         )
         self._last: tuple[DecisionColumns, _Origins] | None = None
         self._last_ratios: tuple[DecisionColumns, dict[int, SampleRatio]] | None = None
@@ -401,7 +403,7 @@ class EvidenceBuilder:
         days = np.floor(decisions.started_at[drawn] / DAY).astype(np.int64)
         by_arm, recent = sum_by_day(columns, days, self.first_recent_day)
         shares = self._shares_of_origins(strata, counted)
-        pairs, segment_pairs = self._pairs(decisions, strata, shares, reachable, rewards)
+        overlap, segment_overlap = self._overlap(decisions, strata, shares, reachable, rewards)
         return replace(
             self.zeros,
             arms=by_arm,
@@ -424,8 +426,8 @@ class EvidenceBuilder:
                 strata.eligible, strata.requested, strata.sets[drawn], periods
             ),
             events=self._events_closed(decisions, strata),
-            pairs=pairs,
-            segment_pairs=segment_pairs,
+            overlap=overlap,
+            segment_overlap=segment_overlap,
         )
 
     def _shares_of_origins(self, strata: "_Strata", counted: BoolArray) -> FloatArray:
@@ -441,7 +443,7 @@ class EvidenceBuilder:
                 shares[number] = allocation
         return shares
 
-    def _pairs(
+    def _overlap(
         self,
         decisions: DecisionColumns,
         strata: "_Strata",
@@ -449,7 +451,7 @@ class EvidenceBuilder:
         reachable: BoolArray,
         rewards: Rewards,
     ) -> tuple[OverlapSums, OverlapSums]:
-        """Sum closed decisions by pair of arms, in all and by segment.
+        """Sum closed decisions by comparison of arms, in all and by segment.
 
         Those of the control group are decisions of the control, where it could be got.
 
@@ -471,7 +473,7 @@ class EvidenceBuilder:
         columns = (strata.origins[rows], decisions.arms[rows], rewards.net[rows])
         earned, contexts = rewards.gross[rows] != 0, decisions.contexts[rows]
         every = OverlapSums.by_segment(
-            self._configuration.pairs,
+            self._configuration.comparisons,
             combined,
             *columns,
             earned=earned,
@@ -479,7 +481,7 @@ class EvidenceBuilder:
             n_segments=1,
         )
         by_segment = OverlapSums.by_segment(
-            self._configuration.segment_pairs,
+            self._configuration.segment_comparisons,
             combined,
             *columns,
             earned=earned,

@@ -88,10 +88,10 @@ class EstimationContext(Struct, frozen=True):
 
 
 class Overlap(Struct, frozen=True, eq=False):
-    """Sums of pairs of arms, and how much their emails are worth.
+    """Sums of arms beside other arms, and how much their emails are worth.
 
     Attributes:
-        sums: of pairs that are kept.
+        sums: of comparisons that are kept.
         worth: (K,) conversions of equal size that one of an arm is worth, at most 1.
         control: the arm that the control group gets.
         design_effect: of the control group's recipients, who may get several emails; 1 without any.
@@ -102,15 +102,11 @@ class Overlap(Struct, frozen=True, eq=False):
     control: int
     design_effect: float = 1.0
 
-    def keeps(self, one: IntArray, other: IntArray) -> bool:
-        """Return true where all these pairs are kept; −1 for none."""
-        return self.sums.pairs.keeps(one, other)
-
-    def scores(self, evidence: AipwSums, one: IntArray, other: IntArray) -> Scores:
-        """Score C comparisons of arms, (C, m) each; see `bandits.inference.overlap.compare`."""
-        with_control = ((one == self.control) | (other == self.control)).any(axis=-1)
+    def scores(self, evidence: AipwSums, places: IntArray) -> Scores:
+        """Score C comparisons by their places (C,); see `bandits.inference.overlap.compare`."""
+        with_control = self.sums.comparisons.involve(self.control)[places]
         effect = np.where(with_control, self.design_effect, 1.0)
-        return compare(self.sums, one, other, evidence, worth=self.worth, design_effect=effect)
+        return compare(self.sums, places, evidence, worth=self.worth, design_effect=effect)
 
 
 def constant_rates(facts: EstimationContext, evidence: AipwSums) -> bool:
@@ -149,20 +145,21 @@ def lifts(
         evidence: by arm.
         reference: the arm that all others are compared with.
         family: which claims hold together.
-        overlap: sums of pairs, where these may be weighted by their overlap.
+        overlap: sums of comparisons, where these may be weighted by their overlap.
     """
     arms = range(evidence.n_arms)
-    others = np.array([k for k in arms if k != reference], dtype=np.int64)[:, None]
-    beside = np.full_like(others, reference)
+    others = [k for k in arms if k != reference]
+    places = None if overlap is None else overlap.sums.comparisons.arms(reference, others)
     if facts.steady and constant_rates(facts, evidence):
         total, n = _counts(evidence)
         mean = total / np.maximum(n, 1)
         bounds = lift_bounds(total[reference], n[reference], total, n, family.alpha_each)
         fewest = np.minimum(n, n[reference])
         findings = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
-    elif overlap is not None and overlap.keeps(others, beside):
-        over = overlap_lifts(overlap, evidence, others, beside, family)
-        return dict(zip(others[:, 0].tolist(), over, strict=True))
+    elif overlap is not None and places is not None:
+        opposite = overlap.sums.comparisons.opposite[places]
+        over = overlap_lifts(overlap, evidence, opposite, family)
+        return dict(zip(others, over, strict=True))
     else:
         units = np.eye(evidence.n_arms)
         findings = contrast_rows(facts, evidence, units - units[reference], family)
@@ -197,21 +194,20 @@ def contrasts(
 
 
 def overlap_lifts(
-    overlap: Overlap, evidence: AipwSums, one: IntArray, other: IntArray, family: Family
+    overlap: Overlap, evidence: AipwSums, places: IntArray, family: Family
 ) -> list[Finding]:
-    """Find how much more arms `one` earn than arms `other`: C comparisons, of m pairs each.
+    """Find how much more one side of C comparisons earns than the other.
 
     Args:
-        overlap: sums of pairs, in all or by segment.
+        overlap: sums of comparisons, in all or by segment.
         evidence: by arm, likewise.
-        one: (C, m) arms.
-        other: (C, m) the arm that each is compared with.
+        places: (C,) of the comparisons.
         family: which claims hold together.
 
     Returns:
         A finding of each comparison, in each segment.
     """
-    return _each_weighted(overlap.scores(evidence, one, other), family, OVERLAP)
+    return _each_weighted(overlap.scores(evidence, places), family, OVERLAP)
 
 
 def contrast_rows(
@@ -245,27 +241,6 @@ def variant_weights(slot_levels: IntArray, slot: int, variant: int, against: int
     both = np.isin(mix, mix[level == variant]) & np.isin(mix, mix[level == against])
     gained = both & (level == variant)
     return (gained.astype(float) - (both & (level == against))) / max(1, np.count_nonzero(gained))
-
-
-def variant_pairs(
-    slot_levels: IntArray, slot: int, variant: int, against: int
-) -> tuple[IntArray, IntArray]:
-    """Return pairs of arms that show two variants of a slot and the same variants of all others.
-
-    Args:
-        slot_levels: (K, n_slots) the variant of each slot that each arm shows.
-        slot: which slot.
-        variant: the variant judged.
-        against: the variant it is compared with.
-
-    Returns:
-        The arms of `variant`, and beside each that of `against`, (m,) both.
-    """
-    rest = np.delete(slot_levels, slot, axis=1)
-    same = (rest[:, None, :] == rest[None, :, :]).all(axis=-1)
-    level = slot_levels[:, slot]
-    one, other = np.nonzero(same & (level == variant)[:, None] & (level == against))
-    return one, other
 
 
 def gain_over_equal_split(facts: EstimationContext, evidence: AipwSums, family: Family) -> Finding:

@@ -17,13 +17,14 @@ all arms and never below the arm's own. Either alone errs where an arm with bad 
 Emails of the control group are emails of the control: with the probability q of being held out,
 π_control becomes q + (1 − q) π_control, and every other arm's (1 − q) π.
 
-Several pairs, those of a slot's variant and the control's beside each combination of the other
-slots say, are compared by adding their sums: the lift is then the mean over emails and pairs,
-weighted by h.
+A variant of a slot is compared with the control's by adding the sums of all pairs of arms that
+differ in that slot alone: the lift is then the mean over emails and pairs, weighted by h.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import permutations
 
 import msgspec
 import numpy as np
@@ -34,72 +35,120 @@ from bandits.inference.aipw_sums import AipwSums, ratio
 
 ALL_PAIRS = 60  # arms up to which all pairs are kept
 _SUMS = 8
+_ARMS = -1  # the kind of a comparison of two arms
 _PRIOR_EVENTS = 50.0  # what the variance over all arms counts for in each arm's
 _TIGHTEST = 100.0  # conversions of weight 1 at which the interval is at its tightest
 _ORIGINS_AT_ONCE = 64
-_LITTLE, _SMALL = "<f8", "<u2"  # how sums and arms are stored, whatever the machine
+_LITTLE, _SMALL = "<f8", "<i2"  # how sums and arms are stored, whatever the machine
+
+_Key = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Ordered pairs of arms that are compared, P of them: with each its opposite.
+class Comparisons:
+    """Comparisons of arms that are summed, G of them: each of one side with its opposite.
+
+    A side is an arm beside another one, or a variant of a slot beside the control's variant: all
+    arms that show it, each beside the one that differs in that slot alone.
 
     Attributes:
         n_arms: K.
-        first: (P,) the arm whose decisions are summed.
-        second: (P,) the arm that it is compared with.
+        keys: (G, 3) what each is: −1, an arm, and the other; or a slot, a variant of it, and 0; or
+            a slot, that variant, and 1 for the side of the control's variant.
+        first: (P,) arms whose decisions are summed,
+        second: (P,) the arm that each is compared with,
+        place: (P,) and for which comparison, ascending.
     """
 
     n_arms: int
+    keys: IntArray
     first: IntArray
     second: IntArray
+    place: IntArray
 
     @classmethod
-    def where(cls, kept: BoolArray) -> "Pairs":
-        """Make the pairs that a symmetric matrix (K, K) is true for."""
-        return cls(len(kept), *np.nonzero(kept))
+    def none(cls, n_arms: int) -> "Comparisons":
+        """Make none."""
+        no_arms = np.zeros(0, dtype=np.int64)
+        return cls(n_arms, np.zeros((0, 3), dtype=np.int64), no_arms, no_arms, no_arms)
 
     @classmethod
-    def none(cls, n_arms: int) -> "Pairs":
-        """Make no pairs."""
-        return cls.where(np.zeros((n_arms, n_arms), dtype=np.bool_))
+    def of(cls, n_arms: int, pairs: Mapping[_Key, Sequence[tuple[int, int]]]) -> "Comparisons":
+        """Make those of these keys, each over its pairs of arms."""
+        arms = np.array([pair for of_key in pairs.values() for pair in of_key], dtype=np.int64)
+        first, second = arms.reshape(-1, 2).T
+        place = np.repeat(np.arange(len(pairs)), [len(of_key) for of_key in pairs.values()])
+        keys = np.array(list(pairs), dtype=np.int64).reshape(-1, 3)
+        return cls(n_arms, keys, first, second, place)
 
     @cached_property
-    def places(self) -> IntArray:
-        """The place of each pair, (K, K), −1 where it is not kept."""
-        places = np.full((self.n_arms, self.n_arms), -1)
-        places[self.first, self.second] = np.arange(len(self.first))
-        return places
+    def places(self) -> dict[_Key, int]:
+        """The place of each comparison, by its key."""
+        return {(kind, one, other): i for i, (kind, one, other) in enumerate(self.keys.tolist())}
 
     @cached_property
     def opposite(self) -> IntArray:
-        """The place of each opposite pair, (P,)."""
-        return self.places[self.second, self.first]
+        """The place of the other side of each, (G,)."""
+        others = (
+            (kind, other, one) if kind == _ARMS else (kind, one, 1 - other)
+            for kind, one, other in self.keys.tolist()
+        )
+        return np.array([self.places[key] for key in others], dtype=np.int64)
 
-    def keeps(self, one: IntArray, other: IntArray) -> bool:
-        """Return true where all these pairs are kept; arms of the same shape, −1 for none."""
-        return bool(((self.places[one, other] >= 0) | (one < 0)).all())
+    @cached_property
+    def starts(self) -> IntArray:
+        """Where the pairs of each begin, (G,)."""
+        return np.searchsorted(self.place, np.arange(len(self.keys)))
+
+    @cached_property
+    def sizes(self) -> FloatArray:
+        """How many pairs each has, (G,)."""
+        return np.bincount(self.place, minlength=len(self.keys)).astype(np.float64)
+
+    def involve(self, arm: int) -> BoolArray:
+        """Mark those that compare an arm, (G,)."""
+        with_arm = (self.first == arm) | (self.second == arm)
+        return np.bincount(self.place[with_arm], minlength=len(self.keys)) > 0
+
+    def arms(self, one: int, others: Sequence[int]) -> IntArray | None:
+        """Return the places of an arm beside each of m others, (m,); None where one is not kept."""
+        places = [self.places.get((_ARMS, one, other), -1) for other in others]
+        return np.array(places, dtype=np.int64) if min(places, default=0) >= 0 else None
+
+    def variant(self, slot: int, variant: int) -> IntArray | None:
+        """Return the place of a slot's variant beside the control's, (1,).
+
+        None where all arms that show it lack the other.
+        """
+        place = self.places.get((slot, variant, 0))
+        return None if place is None else np.array([place])
 
 
 @lru_cache(maxsize=64)
-def pairs_of(levels: tuple[tuple[int, ...], ...], control: int, most: int = ALL_PAIRS) -> Pairs:
-    """Return the pairs of arms that are compared.
+def comparisons_of(
+    levels: tuple[tuple[int, ...], ...], control: int, *, segments: bool = False
+) -> Comparisons:
+    """Return the comparisons that results make.
 
     Args:
         levels: by arm, the variant of each slot.
         control: the arm that all others are compared with.
-        most: arms up to which all pairs are kept. Of more, those with the control, and those whose
-            arms differ in one slot, where one has the control's variant.
+        segments: those within a segment, of variants alone.
     """
     n_arms = len(levels)
-    if n_arms <= most:
-        return Pairs.where(~np.eye(n_arms, dtype=np.bool_))
-    table = np.array(levels)
-    differ = table[:, None, :] != table[None, :, :]
-    of_control = table == table[control]
-    kept = (differ.sum(axis=-1) == 1) & (differ & of_control[:, None, :]).any(axis=-1)
-    kept[control] = np.arange(n_arms) != control
-    return Pairs.where(kept | kept.T)
+    pairs: dict[_Key, list[tuple[int, int]]] = {}
+    every = n_arms <= ALL_PAIRS
+    for one, other in permutations(range(n_arms), 2) if not segments else ():
+        if every or control in {one, other}:
+            pairs[_ARMS, one, other] = [(one, other)]
+    arms = {arm: k for k, arm in enumerate(levels)}
+    for k, arm in enumerate(levels):
+        for slot, of_control in enumerate(levels[control]):
+            beside = arms.get((*arm[:slot], of_control, *arm[slot + 1 :]))
+            if beside is not None and beside != k:
+                pairs.setdefault((slot, arm[slot], 0), []).append((k, beside))
+                pairs.setdefault((slot, arm[slot], 1), []).append((beside, k))
+    return Comparisons.of(n_arms, pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,42 +158,48 @@ class OverlapSums:
     Decisions whose probabilities depended on the recipient, or are not kept, are in none.
 
     Attributes:
-        pairs: of arms, P of them.
+        comparisons: of arms, G of them.
         decisions: (...,) how many are summed.
-        sums: (..., 8, P) of the pair (a, b), over decisions of a that could have got both: how many
-            converted, Σ w, Σ w R, Σ w², Σ w² R and Σ w² R²; and over all decisions that could have
-            got both Σ h and Σ h² / π_a.
+        sums: (..., 8, G) of arms a beside arms b, over decisions of a that could have got both: how
+            many converted, Σ w, Σ w R, Σ w², Σ w² R and Σ w² R²; and over all decisions that could
+            have got both Σ h and Σ h² / π_a.
     """
 
-    pairs: Pairs
+    comparisons: Comparisons
     decisions: FloatArray
     sums: FloatArray
 
     @classmethod
-    def zeros(cls, pairs: Pairs, lead: tuple[int, ...] = ()) -> "OverlapSums":
+    def zeros(cls, comparisons: Comparisons, lead: tuple[int, ...] = ()) -> "OverlapSums":
         """Make the sums over no decision."""
-        return cls(pairs, np.zeros(lead), np.zeros((*lead, _SUMS, len(pairs.first))))
+        sums = np.zeros((*lead, _SUMS, len(comparisons.keys)))
+        return cls(comparisons, np.zeros(lead), sums)
 
     @classmethod
-    def from_counts(cls, pairs: Pairs, shares: FloatArray, moments: FloatArray) -> "OverlapSums":
-        """Sum decisions of G origins, of which each has the same probabilities.
+    def from_counts(
+        cls, comparisons: Comparisons, shares: FloatArray, moments: FloatArray
+    ) -> "OverlapSums":
+        """Sum decisions of O origins, of which each has the same probabilities.
 
         Args:
-            pairs: of arms.
-            shares: (..., G, K) those probabilities, 0 for arms that could not be drawn.
-            moments: (..., 4, G, K) decisions, those that converted, Σ R and Σ R².
+            comparisons: of arms.
+            shares: (..., O, K) those probabilities, 0 for arms that could not be drawn.
+            moments: (..., 4, O, K) decisions, those that converted, Σ R and Σ R².
         """
         lead = np.broadcast_shapes(shares.shape[:-2], moments.shape[:-3])
-        sums = np.zeros((*lead, _SUMS, len(pairs.first)))
+        by_pair = np.zeros((*lead, _SUMS, len(comparisons.first)))
         for start in range(0, shares.shape[-2], _ORIGINS_AT_ONCE):
             part = slice(start, start + _ORIGINS_AT_ONCE)
-            sums += _weighted(shares[..., part, :], moments[..., part, :], pairs)
-        return cls(pairs, moments[..., 0, :, :].sum(axis=(-2, -1)), sums)
+            by_pair += _weighted(shares[..., part, :], moments[..., part, :], comparisons)
+        sums = by_pair
+        if len(comparisons.keys) < len(comparisons.first):
+            sums = np.add.reduceat(by_pair, comparisons.starts, axis=-1)
+        return cls(comparisons, moments[..., 0, :, :].sum(axis=(-2, -1)), sums)
 
     @classmethod
     def by_segment(  # noqa: PLR0913 - one for each column of the log
         cls,
-        pairs: Pairs,
+        comparisons: Comparisons,
         shares: FloatArray,
         origins: IntArray,
         arms: IntArray,
@@ -157,8 +212,8 @@ class OverlapSums:
         """Sum n decisions in each segment that they belong to.
 
         Args:
-            pairs: of arms.
-            shares: (G, K) probabilities of each origin, 0 for arms that could not be drawn.
+            comparisons: of arms.
+            shares: (O, K) probabilities of each origin, 0 for arms that could not be drawn.
             origins: (n,) which of them each decision was drawn from.
             arms: (n,) what it got.
             rewards: (n,) what it earned, its window closed.
@@ -177,71 +232,71 @@ class OverlapSums:
             moments[2] += np.bincount(of_feature[rows], rewards[rows], size)
             moments[3] += np.bincount(of_feature[rows], rewards[rows] ** 2, size)
         by_origin = moments.reshape(4, n_segments, n_origins, n_arms).swapaxes(0, 1)
-        return cls.from_counts(pairs, shares, by_origin)
+        return cls.from_counts(comparisons, shares, by_origin)
 
     def __add__(self, other: "OverlapSums") -> "OverlapSums":
-        return OverlapSums(self.pairs, self.decisions + other.decisions, self.sums + other.sums)
+        decisions, sums = self.decisions + other.decisions, self.sums + other.sums
+        return OverlapSums(self.comparisons, decisions, sums)
 
     def __sub__(self, other: "OverlapSums") -> "OverlapSums":
-        return OverlapSums(self.pairs, self.decisions - other.decisions, self.sums - other.sums)
+        decisions, sums = self.decisions - other.decisions, self.sums - other.sums
+        return OverlapSums(self.comparisons, decisions, sums)
 
     def at(self, place: int) -> "OverlapSums":
         """Return one place of the leading axis."""
-        return OverlapSums(self.pairs, self.decisions[place], self.sums[place])
+        return OverlapSums(self.comparisons, self.decisions[place], self.sums[place])
 
-    def padded(self, pairs: Pairs) -> "OverlapSums":
-        """Return the same sums of other pairs, 0 for those that are not kept here.
+    def padded(self, comparisons: Comparisons) -> "OverlapSums":
+        """Return the same sums of other comparisons, 0 for those that are not kept here.
 
-        A pair that is kept no more is dropped.
+        One that is kept no more is dropped.
         """
-        if pairs is self.pairs:
+        if comparisons is self.comparisons:
             return self
-        places = np.full((pairs.n_arms, pairs.n_arms), -1)
-        places[: self.pairs.n_arms, : self.pairs.n_arms] = self.pairs.places
-        taken = places[pairs.first, pairs.second]
-        sums = np.zeros((*self.sums.shape[:-1], len(taken)))
-        sums[..., taken >= 0] = self.sums[..., taken[taken >= 0]]
-        return OverlapSums(pairs, self.decisions, sums)
+        sums = np.zeros((*self.sums.shape[:-1], len(comparisons.keys)))
+        both = comparisons.places.keys() & self.comparisons.places.keys()
+        places = [(comparisons.places[key], self.comparisons.places[key]) for key in both]
+        new, old = np.array(places, dtype=np.int64).reshape(-1, 2).T
+        sums[..., new] = self.sums[..., old]
+        return OverlapSums(comparisons, self.decisions, sums)
 
     @property
     def negated(self) -> "OverlapSums":
         """The same decisions, each reward taken as −R."""
         signs = np.array([1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 1.0])[:, None]
-        return OverlapSums(self.pairs, self.decisions, self.sums * signs)
+        return OverlapSums(self.comparisons, self.decisions, self.sums * signs)
 
     def dump(self) -> bytes:
         """Serialise."""
-        pairs = (a.astype(_SMALL).tobytes() for a in (self.pairs.first, self.pairs.second))
+        keys = self.comparisons.keys.astype(_SMALL).tobytes()
         arrays = (a.astype(_LITTLE).tobytes() for a in (self.decisions, self.sums))
-        shape = (self.pairs.n_arms, self.decisions.shape)
-        return msgspec.msgpack.encode((*shape, *pairs, *arrays))
+        shape = (self.comparisons.n_arms, self.decisions.shape)
+        return msgspec.msgpack.encode((*shape, keys, *arrays))
 
     @classmethod
     def load(cls, packed: bytes) -> "OverlapSums":
-        """Read back what `dump` wrote."""
-        n_arms, lead, first, second, *arrays = msgspec.msgpack.decode(packed)
-        ends = (np.frombuffer(end, _SMALL).astype(np.int64) for end in (first, second))
-        pairs = Pairs(n_arms, *ends)
+        """Read back what `dump` wrote; `padded` is what decisions can be added to."""
+        n_arms, lead, keys, *arrays = msgspec.msgpack.decode(packed)
+        none = Comparisons.none(n_arms)
+        kept = np.frombuffer(keys, _SMALL).astype(np.int64).reshape(-1, 3)
         decisions, sums = (np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays)
-        shape = (*lead, _SUMS, len(pairs.first))
-        return cls(pairs, decisions.reshape(lead), sums.reshape(shape))
+        shape = (*lead, _SUMS, len(kept))
+        return cls(replace(none, keys=kept), decisions.reshape(lead), sums.reshape(shape))
 
 
-def compare(  # noqa: PLR0913 - sums of two kinds, and what they leave open
+def compare(
     sums: OverlapSums,
-    one: IntArray,
-    other: IntArray,
+    places: IntArray,
     evidence: AipwSums,
     *,
     worth: FloatArray,
     design_effect: FloatArray | float = 1.0,
 ) -> Scores:
-    """Score how much more arms `one` earn than arms `other`: C comparisons, of m pairs each.
+    """Score how much more one side of comparisons earns than the other.
 
     Args:
-        sums: of pairs that are kept, (..., 8, P).
-        one: (C, m) arms; −1 where a comparison has fewer than m pairs.
-        other: (C, m) the arm that each is compared with.
+        sums: of all comparisons, (..., 8, G).
+        places: (C,) of those that are asked for.
         evidence: (...,) sums by arm of the same decisions, for the variance over all arms and the
             size of a conversion.
         worth: (K,) conversions of equal size that one of an arm is worth, at most 1.
@@ -254,30 +309,26 @@ def compare(  # noqa: PLR0913 - sums of two kinds, and what they leave open
         hardly anybody converts, and that is good, a side counts for as many as its decisions would
         have had by the rate of all arms.
     """
-    pairs = sums.pairs
-    used = one >= 0
-    places = np.where(used, pairs.places[one, other], 0)
-    opposite = pairs.opposite[places]
+    comparisons = sums.comparisons
     effect = np.asarray(design_effect, dtype=np.float64)
     pooled, conversion, rate = (a[..., None] for a in _pooled(evidence))
-    sides = [(sums.sums[..., p] * used).sum(axis=-1) for p in (places, opposite)]
-    arms = [_Side.of(side, pooled, conversion, effect) for side in sides]
-    converted = [
-        np.maximum(
-            (sums.sums[..., 0, p] * used * worth[pairs.first[p]]).sum(axis=-1),
-            side.decisions * rate * (worth[pairs.first[p]] * used).max(axis=-1),
-        )
-        for p, side in zip((places, opposite), arms, strict=True)
-    ]
-    n = sides[0][..., 6, :]
-    variation = np.maximum(arms[0].observed + arms[1].observed, arms[0].modelled + arms[1].modelled)
+    total = np.bincount(comparisons.place, worth[comparisons.first], len(comparisons.keys))
+    of_arms = total / comparisons.sizes
+    sides, converted = [], []
+    for at in (places, comparisons.opposite[places]):
+        side = _Side.of(sums.sums[..., at], pooled, conversion, effect)
+        sides.append(side)
+        converted.append(np.maximum(sums.sums[..., 0, at], side.decisions * rate) * of_arms[at])
+    n = sums.sums[..., 6, places]
+    one, other = sides
+    variation = np.maximum(one.observed + other.observed, one.modelled + other.modelled)
     return Scores(
         n,
-        n * (arms[0].mean - arms[1].mean),
+        n * (one.mean - other.mean),
         variation * effect,
         np.broadcast_to(_TIGHTEST * conversion * effect**2, n.shape),
         np.minimum(*converted) / effect,
-        np.minimum(arms[0].decisions, arms[1].decisions),
+        np.minimum(one.decisions, other.decisions),
     )
 
 
@@ -327,13 +378,13 @@ def _pooled(evidence: AipwSums) -> tuple[FloatArray, FloatArray, FloatArray]:
     return np.maximum(variance, 0.0), ratio(square, converted), ratio(converted, n)
 
 
-def _weighted(shares: FloatArray, moments: FloatArray, pairs: Pairs) -> FloatArray:
+def _weighted(shares: FloatArray, moments: FloatArray, comparisons: Comparisons) -> FloatArray:
     """Sum decisions of origins, (..., 8, P); the arguments are those of `from_counts`."""
-    own, of_other = shares[..., pairs.first], shares[..., pairs.second]
+    own, of_other = shares[..., comparisons.first], shares[..., comparisons.second]
     both = (own > 0) & (of_other > 0)
     weights = np.where(both, of_other / np.where(both, own + of_other, 1.0), 0.0)
     squared = weights**2
-    n, converted, total, square = (moments[..., i, :, :][..., pairs.first] for i in range(4))
+    n, converted, total, square = (moments[..., i, :, :][..., comparisons.first] for i in range(4))
     everyone = moments[..., 0, :, :].sum(axis=-1)[..., None] * own
     terms = (
         converted * both,

@@ -22,7 +22,7 @@ from bandits.inference.event_sums import EventSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
-from bandits.inference.overlap import OverlapSums, Pairs
+from bandits.inference.overlap import Comparisons, OverlapSums
 from bandits.inference.periods import PeriodSums
 from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
@@ -89,8 +89,8 @@ class InferenceState(Additive):
         clusters: those of `groups` by bucket of their recipients; without a control group, none.
         left_out: closed decisions that the fields from `recent` to `clusters` lack; see `LeftOut`.
         events: decisions with each event by name, from the moment that they are sent.
-        pairs: those of `arms`, and of the held out, by pair of arms, weighted for comparison.
-        segment_pairs: the same by segment of the recipient; segments lead.
+        overlap: those of `arms`, and of the held out, by comparison, weighted for it.
+        segment_overlap: the same by segment of the recipient; segments lead.
     """
 
     arms: AipwSums
@@ -107,19 +107,21 @@ class InferenceState(Additive):
     clusters: ClusterSums
     left_out: LeftOut
     events: EventSums
-    pairs: OverlapSums
-    segment_pairs: OverlapSums
+    overlap: OverlapSums
+    segment_overlap: OverlapSums
 
     @classmethod
-    def zeros(cls, pairs: Pairs, segment_pairs: Pairs, n_segments: int) -> "InferenceState":
+    def zeros(
+        cls, comparisons: Comparisons, within: Comparisons, n_segments: int
+    ) -> "InferenceState":
         """Make the sums over no decision.
 
         Args:
-            pairs: of arms that are compared.
-            segment_pairs: of arms that are compared in each segment.
+            comparisons: that results make.
+            within: those that they make in each segment.
             n_segments: how many there are.
         """
-        n_arms = pairs.n_arms
+        n_arms = comparisons.n_arms
         return cls(
             AipwSums.zeros(n_arms),
             AipwSums.zeros(GROUPS),
@@ -135,13 +137,13 @@ class InferenceState(Additive):
             ClusterSums.zeros(),
             LeftOut.zeros(),
             EventSums.zeros(n_arms),
-            OverlapSums.zeros(pairs),
-            OverlapSums.zeros(segment_pairs, (n_segments,)),
+            OverlapSums.zeros(comparisons),
+            OverlapSums.zeros(within, (n_segments,)),
         )
 
-    def padded(self, pairs: Pairs, segment_pairs: Pairs) -> "InferenceState":
-        """Append arms without decisions, until there are those of `pairs`."""
-        n_arms = pairs.n_arms
+    def padded(self, comparisons: Comparisons, within: Comparisons) -> "InferenceState":
+        """Append arms without decisions, until there are those of `comparisons`."""
+        n_arms = comparisons.n_arms
         return InferenceState(
             self.arms.padded(n_arms),
             self.groups,
@@ -157,8 +159,8 @@ class InferenceState(Additive):
             self.clusters,
             self.left_out,
             self.events.padded(n_arms),
-            self.pairs.padded(pairs),
-            self.segment_pairs.padded(segment_pairs),
+            self.overlap.padded(comparisons),
+            self.segment_overlap.padded(within),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -181,15 +183,15 @@ class InferenceState(Additive):
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         events = self.events.parts(like.events)
         named |= {f"events.{name}": array for name, array in events.items()}
-        for name in ("pairs", "segment_pairs"):
-            overlap: OverlapSums = getattr(self, name)
-            named |= {f"{name}.decisions": overlap.decisions, f"{name}.sums": overlap.sums}
+        for name in ("overlap", "segment_overlap"):
+            sums = getattr(self, name)
+            named |= {f"{name}.decisions": sums.decisions, f"{name}.sums": sums.sums}
         return named
 
     def restricted_to(self, names: Sequence[str]) -> "InferenceState":
         """Return the fields of these names, and all others over no decision."""
-        pairs, by_segment = self.pairs.pairs, self.segment_pairs.pairs
-        zeros = InferenceState.zeros(pairs, by_segment, len(self.segments.moments))
+        comparisons, within = self.overlap.comparisons, self.segment_overlap.comparisons
+        zeros = InferenceState.zeros(comparisons, within, len(self.segments.moments))
         return replace(zeros, **{name: getattr(self, name) for name in names})
 
     def since(self, day: int) -> "InferenceState":
@@ -258,7 +260,7 @@ class InferenceState(Additive):
         values = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
         if number == _FORMAT:
             return cls(**values)
-        none = Pairs.none(n_arms)
+        none = Comparisons.none(n_arms)
         state = replace(cls.zeros(none, none, len(values["segments"].moments)), **values)
         if "left_out" in names:
             return state

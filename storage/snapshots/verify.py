@@ -148,7 +148,7 @@ def _compare_inference(
         VerifyReport(f"results.{name}", one[name], other[name])
         for name in one
         if name.partition(".")[0] in names
-        and (derivable or not name.startswith(("ratio", "lift_periods", "pairs", "segment_pairs")))
+        and (derivable or not name.startswith(("ratio", "lift_periods", "overlap", "segment_overlap")))
     ]
 
 

@@ -219,11 +219,11 @@ def test_resummation_of_pairs_leaves_lifts_by_inverse_propensity_until_it_is_don
     engine = Engine(store, clock=lambda: now[0])
     assert engine.results("spring").arms[1].lift.promise == "weighted"
     assert state(store).left_out.total == 0
-    assert "results.pairs.sums" not in agrees(store)
+    assert "results.overlap.sums" not in agrees(store)
     while not portion(store, most=100):
         pass
-    assert "results.pairs.sums" in agrees(store)
-    np.testing.assert_allclose(state(store).pairs.sums, whole.pairs.sums, rtol=1e-12)
+    assert "results.overlap.sums" in agrees(store)
+    np.testing.assert_allclose(state(store).overlap.sums, whole.overlap.sums, rtol=1e-12)
     again = engine.results("spring").arms[1].lift
     assert (again.low, again.high) == pytest.approx((lift.low, lift.high))
 

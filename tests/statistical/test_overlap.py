@@ -21,7 +21,7 @@ from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums, ratio
 from bandits.inference.estimates import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
-from bandits.inference.overlap import OverlapSums, compare, pairs_of
+from bandits.inference.overlap import OverlapSums, compare, comparisons_of
 from bandits.numerics.quadrature import beta_chances
 from bandits.verdict import LITTLE
 from tests.conftest import SOAK
@@ -69,7 +69,7 @@ class Look:
     Attributes:
         sums: of all pairs of arms.
         evidence: by arm, the held out left aside.
-        truth: (R, P) Σ h (μ_a − μ_b), of all pairs.
+        truth: (R, K, K) Σ h (μ_a − μ_b).
         worth: (K,) of a conversion.
         regret: mean Σ (best rate − rate) so far.
     """
@@ -82,21 +82,21 @@ class Look:
 
     def scores(self, one: int, other: int) -> Scores:
         """Compare two arms, (R,)."""
-        ends = np.array([[one]]), np.array([[other]])
-        scores = compare(self.sums, *ends, self.evidence, worth=self.worth)
+        place = self.sums.comparisons.arms(one, [other])
+        scores = compare(self.sums, place, self.evidence, worth=self.worth)
         return replace(
             scores, **{f: getattr(scores, f)[..., 0] for f in scores.__dataclass_fields__}
         )
 
     def average(self, one: int, other: int) -> FloatArray:
         """Return Σ h (μ_one − μ_other) of each campaign, (R,)."""
-        return self.truth[:, self.sums.pairs.places[one, other]]
+        return self.truth[:, one, other]
 
 
 def _campaigns(world: World, seed: int, campaigns: int) -> Iterator[Look]:
     rng = np.random.default_rng(seed)
     n_arms = len(world.rates)
-    pairs = pairs_of(tuple((k,) for k in range(n_arms)), CONTROL)
+    comparisons = comparisons_of(tuple((k,) for k in range(n_arms)), CONTROL)
     shares = np.full((campaigns, n_arms), 1 / n_arms)
     successes = trials = np.zeros((campaigns, n_arms))
     value = np.exp(world.size**2 / 2)  # mean of a conversion, before it is capped
@@ -105,9 +105,9 @@ def _campaigns(world: World, seed: int, campaigns: int) -> Iterator[Look]:
             np.minimum(np.exp(world.size * rng.standard_normal(10**7)), world.high).mean()
         )
     held_out = round(world.wave * world.held_out)
-    sums = OverlapSums.zeros(pairs, (campaigns,))
+    sums = OverlapSums.zeros(comparisons, (campaigns,))
     evidence = None
-    truth, regret = np.zeros((campaigns, len(pairs.first))), 0.0
+    truth, regret = np.zeros((campaigns, n_arms, n_arms)), 0.0
     for look in range(LOOKS):
         if look and look % world.learn_every == 0:
             shares = apply_floor(beta_chances(successes + 1, trials - successes + 1), world.floor)
@@ -128,14 +128,12 @@ def _campaigns(world: World, seed: int, campaigns: int) -> Iterator[Look]:
             *(a + b for a, b in zip(earned, earned_beside, strict=True)),
         )
         moments = np.stack(columns, axis=1)[:, :, None]
-        sums = sums + OverlapSums.from_counts(pairs, combined[:, None], moments)
+        sums = sums + OverlapSums.from_counts(comparisons, combined[:, None], moments)
         of_wave = _evidence(sent, won, earned, shares)
         evidence = of_wave if evidence is None else evidence + of_wave
-        weight = ratio(
-            combined[:, pairs.second], combined[:, pairs.first] + combined[:, pairs.second]
-        )
-        h = world.wave * combined[:, pairs.first] * weight
-        truth = truth + h * value * (rates[pairs.first] - rates[pairs.second])
+        both = combined[:, :, None] * combined[:, None]
+        h = world.wave * ratio(both, combined[:, :, None] + combined[:, None])
+        truth = truth + h * value * (rates[:, None] - rates)
         regret += world.wave * float((rates.max() - combined @ rates).mean())
         yield Look(sums, evidence, truth, _worth(evidence, world), regret)
 

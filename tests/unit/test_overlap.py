@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bandits.inference.aipw_sums import AipwSums
-from bandits.inference.overlap import OverlapSums, Pairs, compare, pairs_of
+from bandits.inference.overlap import Comparisons, OverlapSums, compare, comparisons_of
 
 SHARES = np.array([[0.5, 0.3, 0.2], [0.9, 0.1, 0.0], [0.2, 0.2, 0.6]])
 SINGLE = ((0,), (1,), (2,))
@@ -17,19 +17,22 @@ def decisions(n: int, seed: int = 0) -> tuple[np.ndarray, ...]:
     return origins, arms, rewards
 
 
-def summed(pairs: Pairs, columns: tuple[np.ndarray, ...]) -> OverlapSums:
+def summed(comparisons: Comparisons, columns: tuple[np.ndarray, ...]) -> OverlapSums:
     """Sum decisions as the only segment."""
     segments = np.zeros((1, len(columns[0])), dtype=np.int64)
     return OverlapSums.by_segment(
-        pairs, SHARES, *columns, earned=columns[2] != 0, segments=segments, n_segments=1
+        comparisons, SHARES, *columns, earned=columns[2] != 0, segments=segments, n_segments=1
     ).at(0)
 
 
 def test_overlap_sums_are_those_of_each_decision_by_itself() -> None:
     origins, arms, rewards = columns = decisions(400)
-    sums = summed(pairs_of(SINGLE, 0), columns)
+    sums = summed(comparisons_of(SINGLE, 0), columns)
     expected = np.zeros_like(sums.sums)
-    for place, (a, b) in enumerate(zip(sums.pairs.first, sums.pairs.second, strict=True)):
+    pairs = zip(
+        *(getattr(sums.comparisons, name) for name in ("place", "first", "second")), strict=True
+    )
+    for place, a, b in pairs:
         for origin, arm, reward in zip(origins, arms, rewards, strict=True):
             own, other = SHARES[origin, a], SHARES[origin, b]
             if own == 0 or other == 0:
@@ -46,56 +49,60 @@ def test_overlap_sums_are_those_of_each_decision_by_itself() -> None:
 
 def test_overlap_sums_add_and_subtract_in_any_order() -> None:
     origins, arms, rewards = decisions(300)
-    pairs = pairs_of(SINGLE, 0)
-    parts = [summed(pairs, (origins[i::3], arms[i::3], rewards[i::3])) for i in range(3)]
-    whole = summed(pairs, (origins, arms, rewards))
+    comparisons = comparisons_of(SINGLE, 0)
+    parts = [summed(comparisons, (origins[i::3], arms[i::3], rewards[i::3])) for i in range(3)]
+    whole = summed(comparisons, (origins, arms, rewards))
     np.testing.assert_allclose((parts[2] + parts[0] + parts[1]).sums, whole.sums, rtol=1e-12)
     np.testing.assert_allclose((whole - parts[1]).sums, (parts[0] + parts[2]).sums, atol=1e-10)
 
 
 def test_overlap_sums_are_read_back_as_they_were_written() -> None:
-    sums = summed(pairs_of(SINGLE, 0), decisions(50))
+    sums = summed(comparisons_of(SINGLE, 0), decisions(50))
     again = OverlapSums.load(sums.dump())
     np.testing.assert_array_equal(again.sums, sums.sums)
-    np.testing.assert_array_equal(again.pairs.places, sums.pairs.places)
-    by_segment = OverlapSums.zeros(pairs_of(SINGLE, 0, most=0), (4,))
+    assert again.comparisons.places == sums.comparisons.places
+    np.testing.assert_array_equal(again.padded(sums.comparisons).sums, sums.sums)
+    by_segment = OverlapSums.zeros(comparisons_of(SINGLE, 0, segments=True), (4,))
+    assert by_segment.sums.shape == (4, 8, 4)
     assert OverlapSums.load(by_segment.dump()).sums.shape == by_segment.sums.shape
 
 
 def test_arm_that_joins_leaves_the_sums_of_the_others() -> None:
-    sums = summed(pairs_of(SINGLE, 0), decisions(50))
-    joined = sums.padded(pairs_of((*SINGLE, (3,)), 0))
-    for a, b in zip(sums.pairs.first, sums.pairs.second, strict=True):
-        before, after = (
-            sums.sums[:, sums.pairs.places[a, b]],
-            joined.sums[:, joined.pairs.places[a, b]],
-        )
-        np.testing.assert_array_equal(before, after)
-    assert not joined.sums[:, joined.pairs.places[3, :3]].any()
-    assert joined.padded(joined.pairs) is joined
+    sums = summed(comparisons_of(SINGLE, 0), decisions(50))
+    joined = sums.padded(comparisons_of((*SINGLE, (3,)), 0))
+    for key, place in sums.comparisons.places.items():
+        after = joined.sums[:, joined.comparisons.places[key]]
+        np.testing.assert_array_equal(sums.sums[:, place], after)
+    assert not joined.sums[:, joined.comparisons.arms(3, [0, 1, 2])].any()
+    assert joined.padded(joined.comparisons) is joined
 
 
-def test_pairs_of_many_arms_are_those_with_the_control_and_of_one_slot() -> None:
+def test_comparisons_of_many_arms_are_those_with_the_control_and_of_variants() -> None:
     levels = tuple((a, b) for a in range(9) for b in range(7))
-    many = pairs_of(levels, 0)
-    assert len(many.first) == 2 * (62 + 8 * 6 * 2)
-    assert many.keeps(np.arange(1, 63), np.zeros(62, dtype=np.int64))
-    same_rest = np.array([levels.index((3, 5)), levels.index((3, 5))])
-    assert many.keeps(same_rest, np.array([levels.index((0, 5)), levels.index((3, 0))]))
-    assert not many.keeps(same_rest[:1], np.array([levels.index((4, 5))]))
-    few = pairs_of(levels[:60], 0)
-    assert len(few.first) == 60 * 59
-    np.testing.assert_array_equal(few.first[few.opposite], few.second)
+    many = comparisons_of(levels, 0)
+    assert len(many.keys) == 2 * (62 + 8 + 6)
+    assert many.arms(0, list(range(1, 63))) is not None
+    assert many.arms(1, [2]) is None
+    np.testing.assert_array_equal(many.opposite[many.opposite], np.arange(len(many.keys)))
+    subject = many.variant(0, 3)
+    of_subject = many.place == subject
+    assert [levels[k] for k in many.first[of_subject]] == [(3, b) for b in range(7)]
+    assert [levels[k] for k in many.second[of_subject]] == [(0, b) for b in range(7)]
+    few = comparisons_of(levels[:60], 0)
+    assert len(few.keys) == 60 * 59 + 2 * (8 + 6)
+    assert few.variant(0, 9) is None
+    within = comparisons_of(levels, 0, segments=True)
+    assert {kind for kind, _, _ in within.keys.tolist()} == {0, 1}
 
 
 def test_comparison_is_the_difference_of_weighted_means() -> None:
     origins, arms, rewards = columns = decisions(4_000)
-    sums = summed(pairs_of(SINGLE, 0), columns)
+    sums = summed(comparisons_of(SINGLE, 0), columns)
     strata = np.zeros(4_000, dtype=np.int64)
     evidence = AipwSums.from_decisions(
         np.ones((1, 3), dtype=bool), strata, arms, rewards, SHARES[origins, arms]
     )
-    scores = compare(sums, np.array([[2]]), np.array([[0]]), evidence, worth=np.ones(3))
+    scores = compare(sums, sums.comparisons.arms(2, [0]), evidence, worth=np.ones(3))
     of_pair = [SHARES[origins, 0] / SHARES[origins][:, [0, 2]].sum(axis=1), 0]
     of_pair[1] = (SHARES[origins, 2] > 0) * (1 - of_pair[0])
     means = [
@@ -109,16 +116,15 @@ def test_comparison_is_the_difference_of_weighted_means() -> None:
     )
     assert scores.variation[0] == pytest.approx(squares, rel=0.1)
     assert scores.variation[0] >= squares * (1 - 1e-12)
-    opposite = compare(sums, np.array([[0]]), np.array([[2]]), evidence, worth=np.ones(3))
+    opposite = compare(sums, sums.comparisons.arms(0, [2]), evidence, worth=np.ones(3))
     assert opposite.mean[0] == pytest.approx(-scores.mean[0])
-    negated = compare(sums.negated, np.array([[2]]), np.array([[0]]), evidence, worth=np.ones(3))
+    negated = compare(sums.negated, sums.comparisons.arms(2, [0]), evidence, worth=np.ones(3))
     assert negated.mean[0] == pytest.approx(-scores.mean[0])
     assert negated.variation[0] == pytest.approx(scores.variation[0])
 
 
-def test_several_pairs_are_compared_as_one() -> None:
+def test_variant_is_compared_over_all_arms_that_show_it() -> None:
     origins, arms, rewards = columns = decisions(4_000)
-    sums = summed(pairs_of(SINGLE, 0), columns)
     evidence = AipwSums.from_decisions(
         np.ones((1, 3), dtype=bool),
         np.zeros(4_000, dtype=np.int64),
@@ -126,18 +132,20 @@ def test_several_pairs_are_compared_as_one() -> None:
         rewards,
         SHARES[origins, arms],
     )
-
-    def score(one: list[int], other: list[int]) -> float:
-        ends = np.array([one]), np.array([other])
-        return compare(sums, *ends, evidence, worth=np.ones(3)).n[0]
-
-    assert score([1, 2], [0, 0]) == pytest.approx(score([1], [0]) + score([2], [0]))
-    assert score([1, -1], [0, -1]) == score([1], [0])
+    sums = summed(comparisons_of(((0, 0), (1, 0), (0, 1)), 0), columns)
+    single = summed(comparisons_of(SINGLE, 0), columns)
+    for slot, arm in ((0, 1), (1, 2)):  # each variant is shown by one arm beside the control
+        of_variant = compare(sums, sums.comparisons.variant(slot, 1), evidence, worth=np.ones(3))
+        of_arm = compare(single, single.comparisons.arms(arm, [0]), evidence, worth=np.ones(3))
+        assert of_variant.mean == pytest.approx(of_arm.mean)
+    whole = sums.sums[:, sums.comparisons.variant(0, 1)]
+    again = summed(comparisons_of(((0, 0), (1, 0), (1, 1)), 0, segments=True), columns)
+    assert again.sums[:, again.comparisons.variant(0, 1)] == pytest.approx(whole)
 
 
 def test_design_effect_widens_and_asks_for_more() -> None:
     origins, arms, rewards = columns = decisions(4_000)
-    sums = summed(pairs_of(SINGLE, 0), columns)
+    sums = summed(comparisons_of(SINGLE, 0), columns)
     evidence = AipwSums.from_decisions(
         np.ones((1, 3), dtype=bool),
         np.zeros(4_000, dtype=np.int64),
@@ -145,10 +153,10 @@ def test_design_effect_widens_and_asks_for_more() -> None:
         rewards,
         SHARES[origins, arms],
     )
-    ends = np.array([[1]]), np.array([[0]])
-    plain = compare(sums, *ends, evidence, worth=np.ones(3))
-    clustered = compare(sums, *ends, evidence, worth=np.ones(3), design_effect=4.0)
+    place = sums.comparisons.arms(1, [0])
+    plain = compare(sums, place, evidence, worth=np.ones(3))
+    clustered = compare(sums, place, evidence, worth=np.ones(3), design_effect=4.0)
     assert clustered.variation[0] >= 4 * plain.variation[0] * (1 - 1e-12)
     assert clustered.conversions[0] == pytest.approx(plain.conversions[0] / 4)
-    halved = compare(sums, *ends, evidence, worth=np.full(3, 0.5))
+    halved = compare(sums, place, evidence, worth=np.full(3, 0.5))
     assert halved.conversions[0] == pytest.approx(plain.conversions[0] / 2)

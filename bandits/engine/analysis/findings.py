@@ -29,7 +29,6 @@ from bandits.inference.estimates import (
     personal_gain,
     recent_agreement,
     values,
-    variant_pairs,
     variant_weights,
 )
 from bandits.inference.intervals import ALPHA, RESUMMING, Family, Finding, Interval, NotYet
@@ -142,12 +141,12 @@ class Analysis:
 
     @cached_property
     def overlap(self) -> Overlap | None:
-        """Sums of pairs of arms; None where lifts are averages over all emails instead.
+        """Sums of arms beside others; None where lifts are averages over all emails instead.
 
         That is where the policy decides by recipient, and where the shares of most counted emails
         depended on the recipient or are not kept.
         """
-        sums = self.inference.pairs
+        sums = self.inference.overlap
         counted = float(self.closed.sum())
         if self.facts.contextual or self.resumming or 2 * sums.decisions < counted:
             return None
@@ -200,15 +199,11 @@ class Analysis:
             return self.lifts[self._arm_of(variant)]
         if not self.closed.any():
             return _NOTHING
-        pairs = self._variant_pairs(slot, variant)
-        if self.overlap is not None and self.overlap.keeps(*pairs):
-            arms = self.inference.arms
-            return overlap_lifts(self.overlap, arms, *pairs, self.slot_family)[0]
-        return self._contrast(weights, self.slot_family)
-
-    def _variant_pairs(self, slot: int, variant: int) -> tuple[IntArray, IntArray]:
-        one, other = variant_pairs(self.levels, slot, variant, int(self.control[slot]))
-        return one[None], other[None]
+        overlap = self.overlap
+        places = None if overlap is None else overlap.sums.comparisons.variant(slot, variant)
+        if overlap is None or places is None:
+            return self._contrast(weights, self.slot_family)
+        return overlap_lifts(overlap, self.inference.arms, places, self.slot_family)[0]
 
     def _arm_of(self, variant: int) -> int:
         return int(np.flatnonzero(self.levels[:, 0] == variant)[0])
@@ -286,12 +281,13 @@ class Analysis:
 
     def _leader_overlap(self, leader: int) -> Scores | None:
         """Score the leader less each other arm by overlap; None where that is not to be."""
-        others = self._others(leader)[:, None]
-        beside = np.full_like(others, leader)
         overlap = self._learned_overlap
-        if overlap is None or not overlap.keeps(beside, others):
+        if overlap is None:
             return None
-        return overlap.scores(self._as_learned(self.inference.arms), beside, others)
+        places = overlap.sums.comparisons.arms(leader, self._others(leader).tolist())
+        if places is None:
+            return None
+        return overlap.scores(self._as_learned(self.inference.arms), places)
 
     def _leader_trends(self, leader: int) -> FloatArray | None:
         """Return z of the trend in how much better the leader is than each other arm."""
@@ -312,13 +308,14 @@ class Analysis:
             return None
         sign = -1.0 if self.minimised else 1.0
         others = np.setdiff1d(self.sendable, [self.lead.arm, *self.lead.uncompared])
-        arms, family, beside = self.inference.arms, self.lead.family, others[:, None]
-        leader = np.full_like(beside, self.lead.arm)
-        if self.overlap is not None and self.overlap.keeps(leader, beside):
-            over = overlap_lifts(self.overlap, arms, leader, beside, family)
+        arms, family, overlap = self.inference.arms, self.lead.family, self.overlap
+        leader = self.lead.arm
+        places = None if overlap is None else overlap.sums.comparisons.arms(leader, others.tolist())
+        if overlap is not None and places is not None:
+            over = overlap_lifts(overlap, arms, places, family)
         else:
             units = np.eye(len(self.closed))
-            over = contrast_rows(self.facts, arms, units[self.lead.arm] - units[others], family)
+            over = contrast_rows(self.facts, arms, units[leader] - units[others], family)
         measurable = [f for f in over if f.measurable]
         return min(measurable, key=lambda f: sign * f.estimate, default=None)
 
@@ -394,11 +391,12 @@ class Analysis:
         segments = self.inference.segments
         if not self.closed.any():
             return [_NOTHING] * len(segments.moments)
-        if self.overlap is None:
+        sums = self.inference.segment_overlap
+        places = sums.comparisons.variant(slot, variant)
+        if self.overlap is None or places is None:
             return contrasts(self.facts, segments, weights, self.segment_family)
-        pairs = self._variant_pairs(slot, variant)
-        overlap = structs.replace(self.overlap, sums=self.inference.segment_pairs)
-        return overlap_lifts(overlap, segments, *pairs, self.segment_family)
+        overlap = structs.replace(self.overlap, sums=sums)
+        return overlap_lifts(overlap, segments, places, self.segment_family)
 
     def _better(self, lifts_here: list[SegmentLift]) -> dict[str, str]:
         """Name, by slot, the best of the variants shown to be better than the control's."""
