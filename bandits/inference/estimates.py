@@ -92,15 +92,16 @@ class Overlap(Struct, frozen=True, eq=False):
 
     Attributes:
         sums: of comparisons that are kept.
-        worth: (K,) conversions of equal size that one of an arm is worth, at most 1.
+        worth: (..., K) conversions of equal size that one of an arm is worth, at most 1.
         control: the arm that the control group gets.
-        design_effect: of the control group's recipients, who may get several emails; 1 without any.
+        design_effect: (..., 1) of the control group's recipients, who may get several emails; 1
+            without any.
     """
 
     sums: OverlapSums
     worth: FloatArray
     control: int
-    design_effect: float = 1.0
+    design_effect: FloatArray | float = 1.0
 
     def scores(self, evidence: AipwSums, places: IntArray) -> Scores:
         """Score C comparisons by their places (C,); see `bandits.inference.overlap.compare`."""

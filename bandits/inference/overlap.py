@@ -299,8 +299,8 @@ def compare(
         places: (C,) of those that are asked for.
         evidence: (...,) sums by arm of the same decisions, for the variance over all arms and the
             size of a conversion.
-        worth: (K,) conversions of equal size that one of an arm is worth, at most 1.
-        design_effect: (C,) by how much the variance is larger than that of as many independent
+        worth: (..., K) conversions of equal size that one of an arm is worth, at most 1.
+        design_effect: (..., C) by how much the variance is larger than that of as many independent
             emails.
 
     Returns:
@@ -312,13 +312,15 @@ def compare(
     comparisons = sums.comparisons
     effect = np.asarray(design_effect, dtype=np.float64)
     pooled, conversion, rate = (a[..., None] for a in _pooled(evidence))
-    total = np.bincount(comparisons.place, worth[comparisons.first], len(comparisons.keys))
-    of_arms = total / comparisons.sizes
+    of_pairs = worth[..., comparisons.first]
+    of_arms = np.add.reduceat(of_pairs, comparisons.starts, axis=-1) / comparisons.sizes
     sides, converted = [], []
     for at in (places, comparisons.opposite[places]):
         side = _Side.of(sums.sums[..., at], pooled, conversion, effect)
         sides.append(side)
-        converted.append(np.maximum(sums.sums[..., 0, at], side.decisions * rate) * of_arms[at])
+        converted.append(
+            np.maximum(sums.sums[..., 0, at], side.decisions * rate) * of_arms[..., at]
+        )
     n = sums.sums[..., 6, places]
     one, other = sides
     variation = np.maximum(one.observed + other.observed, one.modelled + other.modelled)
@@ -330,6 +332,27 @@ def compare(
         np.minimum(*converted) / effect,
         np.minimum(one.decisions, other.decisions),
     )
+
+
+def conversion_worth(evidence: AipwSums, costs: FloatArray | float = 0.0) -> FloatArray:
+    """Return how many conversions of equal value one of an arm is worth, (..., K), at most 1.
+
+    It is (Σ r)² / Σ r² over how many there are: where a few are worth most of it, their mean is as
+    uncertain as that of a few. Of an arm without any, it is that of all arms.
+
+    Args:
+        evidence: (...,) sums by arm; no value is below 0.
+        costs: (K,) part of every reward of an arm, whatever its recipients do.
+    """
+    n, total, square = (evidence.moments[..., i, 0, :].sum(axis=-2) for i in range(3))
+    values = total - costs * n
+    squares = square - 2 * costs * total + costs**2 * n
+    converted = evidence.earning.sum(axis=-2)
+    of_all = (a.sum(axis=-1, keepdims=True) for a in (values, squares, converted))
+    whole, whole_squares, whole_converted = of_all
+    everyone = ratio(whole**2, whole_squares * whole_converted)
+    worth = np.where(converted > 0, ratio(values**2, squares * converted), everyone)
+    return np.minimum(worth, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

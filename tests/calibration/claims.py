@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from msgspec import structs
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.analysis.event_findings import _family
@@ -23,6 +24,7 @@ from bandits.inference.estimates import (
     gain_over_control_group,
     gain_over_equal_split,
     joined_arms,
+    overlap_lifts,
     variant_weights,
 )
 from bandits.inference.intervals import ALPHA, Family, Finding, NotYet
@@ -30,7 +32,7 @@ from bandits.inference.lift_periods import lifts_p_value, weighted_levels
 from bandits.inference.periods import levels_evidence
 from bandits.inference.sample_ratio import ALARM
 from bandits.rewards import Metric, RewardRule
-from tests.calibration.worlds import Look, World, facts_of, judge, one_of
+from tests.calibration.worlds import Look, Weighted, World, facts_of, judge, one_of, overlap_of
 
 LITTLE = 0.02
 BINS = (0.0, 0.5, 0.8, 0.95, 1.0)  # of chances to be best
@@ -94,6 +96,32 @@ def _contrast(
     return Figures(_missed(low, high, look.truth.contrast(weights)), _apart(low, high), high - low)
 
 
+def _weighted(
+    world: World,
+    look: Look,
+    places: IntArray | None,
+    family: Family,
+    within: Weighted | None = None,
+) -> Figures | None:
+    """Measure lifts by overlap, all together; None where they are averages over all emails."""
+    overlap = overlap_of(world, look)
+    if overlap is None or places is None:
+        return None
+    weighted, evidence = look.weighted, look.evidence
+    if within is not None:
+        weighted, evidence = within, look.kinds
+        worth, effect = (
+            np.asarray(overlap.worth)[:, None],
+            np.asarray(overlap.design_effect)[:, None],
+        )
+        overlap = structs.replace(overlap, sums=within.sums, worth=worth, design_effect=effect)
+    ends = _intervals(overlap_lifts(overlap, evidence, places, family))
+    low, high = (e.reshape(len(look.value), -1) for e in ends)
+    truth = weighted.lifts(places).reshape(low.shape)
+    wrong, made = _missed(low, high, truth).any(axis=1), _apart(low, high).any(axis=1)
+    return Figures(wrong, made, (high - low)[:, 0])
+
+
 def drifting(world: World, look: Look) -> BoolArray:
     """Mark campaigns whose levels are found to move, as `health.levels_drift` does."""
     days, conversion = look.periods, look.evidence.prediction[2]
@@ -138,6 +166,11 @@ def lifts(world: World, look: Look) -> Claims:
     others = np.flatnonzero(joined[1:]) + 1
     if not len(others):
         return {}
+    comparisons = look.weighted.sums.comparisons
+    places = [comparisons.places[-1, k, 0] for k in others.tolist()]
+    figures = _weighted(world, look, np.array(places), family)
+    if figures is not None:
+        return {"lift": figures}
     return {
         "lift": _together(
             [_contrast(world, look, look.evidence, units[k] - units[0], family) for k in others]
@@ -170,9 +203,16 @@ def slots(world: World, look: Look) -> Claims:
     levels, sums = world.slot_levels, look.evidence
     cells = [(s, v) for s, n in enumerate(world.slots) for v in range(1, n)]
     family = Family("comparisons with the control's variants", len(cells))
-    of_variants = [
-        _contrast(world, look, sums, variant_weights(levels, s, v, 0), family) for s, v in cells
-    ]
+    comparisons = look.weighted.sums.comparisons
+    places = np.array([comparisons.places[s, v, 0] for s, v in cells])
+    weighted = _weighted(world, look, places, family)
+    of_variants = (
+        [weighted]
+        if weighted is not None
+        else [
+            _contrast(world, look, sums, variant_weights(levels, s, v, 0), family) for s, v in cells
+        ]
+    )
     pairs = [(a, b) for a in cells for b in cells if a[0] < b[0]]
     family = Family("dependencies between parts", len(pairs))
     every = np.ones(len(levels), dtype=np.bool_)
@@ -195,6 +235,11 @@ def segments(world: World, look: Look) -> Claims:
     )
     flat = AipwSums(look.kinds.eligible, moments, earning)
     family, figures = Family.segments(n_kinds, n_arms - 1), []
+    within = look.within.sums.comparisons
+    places = np.array([within.places[0, k, 0] for k in range(1, n_arms)])
+    weighted = _weighted(world, look, places, family, look.within)
+    if weighted is not None:
+        return {"segment lift": weighted}
     for k in range(1, n_arms):
         c = units[k] - units[0]
         ends = _intervals(contrasts(facts_of(world), flat, c, family))
@@ -297,7 +342,8 @@ def verdicts(world: World, look: Look) -> Claims:
     nothing = np.full(len(judged), np.nan)
     arms = np.array([-1 if j.verdict.arm is None else j.verdict.arm for j in judged])
     leads = np.array([j.verdict.leads for j in judged])
-    lost = _lost(look, arms, [j.verdict.uncompared for j in judged], eligible)
+    left_out = [j.verdict.uncompared for j in judged]
+    lost = _lost(look, arms, left_out, eligible, personal=world.personal)
     overall = np.stack([look.truth.contrast(u) for u in np.eye(look.evidence.n_arms)], axis=1)
     if world.personal:
         lost = look.value - overall[rows, arms]
@@ -324,15 +370,23 @@ def verdicts(world: World, look: Look) -> Claims:
 
 
 def _lost(
-    look: Look, arms: IntArray, uncompared: list[tuple[int, ...]], eligible: IntArray
+    look: Look,
+    arms: IntArray,
+    uncompared: list[tuple[int, ...]],
+    eligible: IntArray,
+    *,
+    personal: bool,
 ) -> FloatArray:
     """Return what each campaign's leader truly gives up against the arms it is compared with."""
-    units = np.eye(look.evidence.n_arms)
+    units, comparisons = np.eye(look.evidence.n_arms), look.weighted.sums.comparisons
+
+    def more(arm: int, than: int) -> FloatArray:
+        if personal:
+            return look.truth.contrast(units[arm] - units[than])
+        return look.weighted.lifts(np.array([comparisons.places[-1, arm, than]]))[:, 0]
+
     over = {
-        (a, k): look.truth.contrast(units[k] - units[a])
-        for a in set(arms.tolist()) - {-1}
-        for k in eligible.tolist()
-        if k != a
+        (a, k): more(k, a) for a in set(arms.tolist()) - {-1} for k in eligible.tolist() if k != a
     }
     lost = np.zeros(len(arms))
     for r, (arm, left_out) in enumerate(zip(arms.tolist(), uncompared, strict=True)):

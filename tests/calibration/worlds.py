@@ -20,12 +20,19 @@ from bandits.inference.clusters import BUCKETS, ClusterSums
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
+    Overlap,
     joined_arms,
     lead,
     personal_gain,
     recent_agreement,
 )
 from bandits.inference.intervals import ALPHA, Family
+from bandits.inference.overlap import (
+    Comparisons,
+    OverlapSums,
+    comparisons_of,
+    conversion_worth,
+)
 from bandits.inference.periods import lift_trends, number_after
 from bandits.inference.recent_days import DAY, RECENT_DAYS
 from bandits.inference.sample_ratio import SampleRatio
@@ -112,6 +119,11 @@ class World:
     def slot_levels(self) -> IntArray:
         """The variant of each slot that each arm shows, (K, number of slots)."""
         return np.stack(np.unravel_index(np.arange(np.prod(self.slots)), self.slots), axis=1)
+
+    def comparisons(self, *, segments: bool = False) -> Comparisons:
+        """Return what is compared: of arms and variants, or of variants within a segment."""
+        levels = self.slot_levels if self.slots else np.arange(self.at(0).shape[1])[:, None]
+        return comparisons_of(tuple(map(tuple, levels.tolist())), 0, segments=segments)
 
 
 class Truth:
@@ -236,13 +248,53 @@ class Groups:
 
 @dataclass(frozen=True)
 class Sent:
-    """Emails of a day: decisions, conversions, Σ r, Σ r² (R, C, K); true means (R, C, K)."""
+    """Emails of a day: decisions, conversions, Σ r, Σ r² (R, C, K); true means (R, C, K).
+
+    Of the held out, whose rewards are 0 and 1, there are decisions and conversions (R, 2); and the
+    true means of everybody, (R, C, K).
+    """
 
     sent: AnyArray
     earning: AnyArray
     total: FloatArray
     square: FloatArray
     means: FloatArray
+    held_out: FloatArray | None = None
+    of_all: FloatArray | None = None
+
+
+@dataclass
+class Weighted:
+    """Sums by overlap, and Σ h (μ_a − μ_b) of each comparison, (..., G)."""
+
+    sums: OverlapSums
+    truth: FloatArray
+
+    @classmethod
+    def zeros(cls, comparisons: Comparisons, lead: tuple[int, ...]) -> "Weighted":
+        """Make the sums over no decision."""
+        sums = OverlapSums.zeros(comparisons, lead)
+        return cls(sums, np.zeros((*lead, len(comparisons.keys))))
+
+    def add(self, shares: FloatArray, moments: FloatArray, means: FloatArray) -> None:
+        """Add decisions of shares, with moments (..., 4, K) and means, (..., K) both."""
+        comparisons = self.sums.comparisons
+        more = OverlapSums.from_counts(comparisons, shares[..., None, :], moments[..., None, :])
+        self.sums = self.sums + more
+        one, other = shares[..., comparisons.first], shares[..., comparisons.second]
+        h = (
+            moments[..., 0, :].sum(axis=-1)[..., None]
+            * one
+            * other
+            / np.maximum(one + other, 1e-300)
+        )
+        lifts = means[..., comparisons.first] - means[..., comparisons.second]
+        self.truth = self.truth + np.add.reduceat(h * lifts, comparisons.starts, axis=-1)
+
+    def lifts(self, places: IntArray) -> FloatArray:
+        """Return the true lifts of comparisons (..., C)."""
+        weights = self.sums.sums[..., 6, places]
+        return np.asarray(self.truth[..., places] / np.maximum(weights, 1e-300))
 
 
 @dataclass(frozen=True)
@@ -263,6 +315,8 @@ class Look:
         ratio: (R, K) sends against shares.
         periods: sums by period.
         groups: of worlds with a control group.
+        weighted: sums by overlap, (R,) lead.
+        within: the same by kind of recipient, (R, C) lead.
     """
 
     day: int
@@ -279,6 +333,8 @@ class Look:
     ratio: SampleRatio
     periods: Days
     groups: Groups | None
+    weighted: Weighted
+    within: Weighted
 
 
 def evidence_of(
@@ -334,7 +390,9 @@ class _Subjects:
         means, everyone = self._means(rates, chances, decided)
         gain = ((everyone - everyone[:, :1]) * shares).sum(axis=1)
         self.groups.gain = self.groups.gain + self.shape[1] * gain
-        return Sent(sent, won, won * 1.0, won * 1.0, means[:, None])
+        held_out = np.stack([self.held_out.sum(axis=1), (self.held_out & clicked).sum(axis=1)], 1)
+        beside = (held_out.astype(float), everyone[:, None])
+        return Sent(sent, won, won * 1.0, won * 1.0, means[:, None], *beside)
 
     def _means(
         self, rates: FloatArray, chances: FloatArray, decided: BoolArray
@@ -456,6 +514,8 @@ def looks(world: World, seed: int, campaigns: int) -> Iterator[Look]:
             sums.ratio,
             sums.periods,
             subjects.groups if subjects is not None and world.holdout > 0 else None,
+            sums.weighted,
+            sums.within,
         )
 
 
@@ -476,6 +536,9 @@ class _Sums:
         self.ratio = SampleRatio(none, none, none)
         self.periods = Days.zeros(self.world, self.campaigns)
         self.days: FloatArray = np.zeros(n_arms)
+        self.weighted = Weighted.zeros(self.world.comparisons(), (self.campaigns,))
+        within = self.world.comparisons(segments=True)
+        self.within = Weighted.zeros(within, (self.campaigns, n_kinds))
 
     def add(self, day: int, emails: Sent, shares: FloatArray, rng: Generator) -> AipwSums:
         """Add a day, and return its own sums by arm."""
@@ -493,6 +556,8 @@ class _Sums:
         sums = (self.ratio.sent, self.ratio.expected, self.ratio.square)
         self.ratio = SampleRatio(*(s + c.sum(axis=1) for s, c in zip(sums, columns, strict=True)))
         self._add_period(day, emails, shares)
+        if not self.world.personal:
+            self._add_weighted(emails, shares)
         worth = (shares * emails.means).sum(axis=-1).mean(axis=-1)
         decisions = emails.sent.sum(axis=(1, 2)).astype(float)
         self.truth.add(self.world.at(day), eligible, decisions, emails.means, worth)
@@ -506,6 +571,21 @@ class _Sums:
         many = np.broadcast_to(sent, happened.shape)
         sums = evidence_of(eligible, many, (happened, happened, happened), shares[None])
         return AipwSums(eligible[None], sums.moments.sum(axis=2), sums.earning.sum(axis=2))
+
+    def _add_weighted(self, emails: Sent, shares: FloatArray) -> None:
+        """Add a day's emails by overlap; those of the held out are the control's."""
+        moments = np.stack(
+            [emails.sent, emails.earning, emails.total, emails.square], axis=2
+        ).astype(float)
+        means, combined = emails.means, shares
+        if emails.held_out is not None and emails.of_all is not None:
+            n, won = emails.held_out.T
+            moments[..., 0] += np.stack([n, won, won, won], axis=1)[:, None]
+            combined = shares * (1 - self.world.holdout)
+            combined[..., 0] += self.world.holdout
+            means = emails.of_all
+        self.within.add(combined, moments, means)
+        self.weighted.add(combined[:, 0], moments.sum(axis=1), means.mean(axis=1))
 
     def _add_period(self, day: int, emails: Sent, shares: FloatArray) -> None:
         days, number = self.periods, number_after(day)
@@ -561,6 +641,33 @@ def facts_of(world: World, *, drifting: bool = False) -> EstimationContext:
     )
 
 
+def overlap_of(world: World, look: Look, campaign: int | None = None) -> Overlap | None:
+    """Read the sums by overlap as the engine does, of all campaigns or of one.
+
+    None where the policy decides by recipient.
+    """
+    if world.personal:
+        return None
+    worth = np.ones((len(look.value), look.evidence.n_arms))
+    if world.order is not None:
+        worth = conversion_worth(look.evidence)
+    effect = np.ones((len(look.value), 1))
+    if world.returning and look.groups is not None:
+        effect = np.array([[_design_effect(world, look.groups, r)] for r in range(len(effect))])
+    sums = look.weighted.sums
+    if campaign is None:
+        return Overlap(sums, worth, 0, effect)
+    return Overlap(sums.at(campaign), worth[campaign], 0, effect[campaign])
+
+
+def _design_effect(world: World, groups: Groups, campaign: int) -> float:
+    emails = groups.emails(campaign, world.holdout)
+    conversions = emails.earning.sum(axis=0)
+    if not emails.sends.all():
+        return 1.0
+    return groups.clusters(campaign).design_effect(emails.sends, conversions, world.holdout)
+
+
 def judge(world: World, look: Look, *, lifts_move: bool | BoolArray = False) -> list[Judged]:
     """Reach the verdict on each campaign, by the code that the engine runs."""
     moved = np.broadcast_to(lifts_move, len(look.value)).tolist()
@@ -571,7 +678,8 @@ def _judge_one(world: World, look: Look, campaign: int, *, lifts_move: bool) -> 
     facts = facts_of(world)
     evidence, recent = one_of(look.evidence, campaign), one_of(look.recent, campaign)
     among = np.flatnonzero(world.eligible(look.day))
-    leader = lead(facts, evidence, among, ALPHA)
+    overlap = overlap_of(world, look, campaign)
+    leader = lead(facts, evidence, among, ALPHA, overlap)
     gain, of_late, days, value = None, "unknown", look.day + 1, 0.0
     if leader is not None:
         value = float(evidence.means[leader.arm])
@@ -584,6 +692,11 @@ def _judge_one(world: World, look: Look, campaign: int, *, lifts_move: bool) -> 
         now, before = (
             _leader_scores(world, sums, leader.arm, among) for sums in (recent, evidence - recent)
         )
+        if overlap is not None and look.day < RECENT_DAYS:  # there are no days before these
+            others = np.setdiff1d(among, [leader.arm]).tolist()
+            places = overlap.sums.comparisons.arms(leader.arm, others)
+            if places is not None:
+                now = overlap.scores(evidence, places)
         trends = None if world.personal else _trends(look, campaign, leader.arm, among)
         of_late = recent_agreement(facts, now, before, trends, little=LITTLE * value, family=family)
     progress = Progress(

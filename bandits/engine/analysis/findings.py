@@ -32,6 +32,7 @@ from bandits.inference.estimates import (
     variant_weights,
 )
 from bandits.inference.intervals import ALPHA, RESUMMING, Family, Finding, Interval, NotYet
+from bandits.inference.overlap import conversion_worth
 from bandits.inference.state import InferenceState
 from bandits.numerics.best_arm import BestArmEstimate, estimate_best_arm
 from bandits.results import BayesNote, FeatureResult, Gain, Segment, SegmentLift
@@ -154,21 +155,14 @@ class Analysis:
 
     @property
     def _conversion_worth(self) -> FloatArray:
-        """Conversions of equal size that one of an arm is worth, (K,): (Σ r)² / Σ r² of each.
+        """Conversions of equal size that one of an arm is worth, (K,).
 
         It is 1 where values may be below 0, since their sum then says nothing of their number.
         """
-        rule, arms = self.active.experiment.reward, self.inference.arms
+        rule = self.active.experiment.reward
         if any(metric.bounds[0] < 0 for metric in rule.metrics.values()):
             return np.ones(len(self.closed))
-        costs, sends = self.active.configuration.costs, arms.sends
-        square = arms.moments[..., 2, 0, :].sum(axis=-2)
-        gross = arms.earned - costs * sends
-        squares = square - 2 * costs * arms.earned + costs**2 * sends
-        converted = arms.earning.sum(axis=-2)
-        whole = ratio(gross.sum() ** 2, squares.sum() * converted.sum())
-        of_arms = ratio(gross**2, squares * converted)
-        return np.minimum(np.where(converted > 0, of_arms, whole), 1.0)
+        return conversion_worth(self.inference.arms, self.active.configuration.costs)
 
     @property
     def _design_effect(self) -> float:
