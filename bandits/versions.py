@@ -11,6 +11,7 @@ from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
 from bandits.inference.overlap import Comparisons, comparisons_of
+from bandits.inference.state import Compared
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.schemas import SlotChoice
@@ -92,18 +93,19 @@ class Configuration(Struct, frozen=True, dict=True):
         return np.array([a.newcomer for a in self.arms])
 
     @cached_property
-    def comparisons(self) -> Comparisons:
+    def compared(self) -> Compared:
         """Comparisons that results make."""
-        return comparisons_of(self._levels, self.control)
-
-    @cached_property
-    def segment_comparisons(self) -> Comparisons:
-        """Comparisons that results make in each segment."""
-        return comparisons_of(self._levels, self.control, segments=True)
-
-    @property
-    def _levels(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(map(tuple, self.problem.slot_levels.tolist()))
+        levels = tuple(map(tuple, self.problem.slot_levels.tolist()))
+        none = Comparisons.none(len(levels))
+        of_variants = comparisons_of(levels, self.control, "none")
+        has_group = self.experiment.holdout > 0
+        return Compared(
+            comparisons_of(levels, self.control),
+            of_variants,
+            comparisons_of(levels, self.control, "control") if has_group else none,
+            of_variants if has_group else none,
+            self.segmentation.size,
+        )
 
     @cached_property
     def segmentation(self) -> Segmentation:

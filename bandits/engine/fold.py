@@ -136,9 +136,7 @@ def _resummed(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Resumm
     if resummation.place is None:
         return resummation
     configuration = folding.record.configuration
-    so_far = InferenceState.load(resummation.inference_state).padded(
-        configuration.comparisons, configuration.segment_comparisons
-    )
+    so_far = InferenceState.load(resummation.inference_state).padded(configuration.compared)
     sums = add_increment(
         builder, replace(builder.zeros, inference=so_far), due.until(resummation.place)
     )

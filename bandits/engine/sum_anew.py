@@ -58,9 +58,7 @@ def _add(portion: ResummationPortion) -> bool:
     builder = SumsBuilder(portion.record, portion.history, snapshot.at, recording=True)
     resummation = portion.resummation or begin_resummation(builder, snapshot)
     configuration = portion.record.configuration
-    so_far = InferenceState.load(resummation.inference_state).padded(
-        configuration.comparisons, configuration.segment_comparisons
-    )
+    so_far = InferenceState.load(resummation.inference_state).padded(configuration.compared)
     if portion.place is None:
         retained = load_inference_state(configuration, portion.retained)
         whole = so_far + retained

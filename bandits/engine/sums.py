@@ -20,7 +20,7 @@ from bandits.inference.event_verdict_counts import EventVerdictCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
-from bandits.inference.overlap import OverlapSums
+from bandits.inference.overlap import OverlapSums, count_by_origin
 from bandits.inference.periods import PeriodSums, period_of
 from bandits.inference.recent_days import (
     DAY,
@@ -100,10 +100,10 @@ def load_inference_state(
 
     It is that over no decision where none is kept, or one of an earlier format.
     """
-    comparisons, within = configuration.comparisons, configuration.segment_comparisons
+    compared = configuration.compared
     if stored is None or InferenceState.is_missing(stored.inference_state):
-        return InferenceState.zeros(comparisons, within, configuration.segmentation.size)
-    return InferenceState.load(stored.inference_state).padded(comparisons, within)
+        return InferenceState.zeros(compared)
+    return InferenceState.load(stored.inference_state).padded(compared)
 
 
 def recent_end(record: ExperimentRecord, at: float) -> int:
@@ -232,11 +232,7 @@ class EvidenceBuilder:
         self._segmentation = record.configuration.segmentation
         self._since = record.created_at if record.started_at is None else record.started_at
         self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
-        self.zeros = InferenceState.zeros(
-            self._configuration.comparisons,
-            self._configuration.segment_comparisons,
-            self._segmentation.size,
-        )
+        self.zeros = InferenceState.zeros(self._configuration.compared)
         self._last: tuple[DecisionColumns, _Origins] | None = None
         self._last_ratios: tuple[DecisionColumns, dict[int, SampleRatio]] | None = None
         self._measured: tuple[DecisionColumns, dict[str, EventValues]] | None = None
@@ -403,9 +399,8 @@ class EvidenceBuilder:
         days = np.floor(decisions.started_at[drawn] / DAY).astype(np.int64)
         by_arm, recent = sum_by_day(columns, days, self.first_recent_day)
         shares = self._shares_of_origins(strata, counted)
-        overlap, segment_overlap = self._overlap(decisions, strata, shares, reachable, rewards)
         return replace(
-            self.zeros,
+            self._overlap(decisions, strata, shares, reachable, rewards),
             arms=by_arm,
             groups=self._groups(decisions, reachable, rewards),
             clusters=self._clusters(decisions, reachable, rewards),
@@ -426,8 +421,6 @@ class EvidenceBuilder:
                 strata.eligible, strata.requested, strata.sets[drawn], periods
             ),
             events=self._events_closed(decisions, strata),
-            overlap=overlap,
-            segment_overlap=segment_overlap,
         )
 
     def _shares_of_origins(self, strata: "_Strata", counted: BoolArray) -> FloatArray:
@@ -450,10 +443,8 @@ class EvidenceBuilder:
         shares: FloatArray,
         reachable: BoolArray,
         rewards: Rewards,
-    ) -> tuple[OverlapSums, OverlapSums]:
-        """Sum closed decisions by comparison of arms, in all and by segment.
-
-        Those of the control group are decisions of the control, where it could be got.
+    ) -> InferenceState:
+        """Sum closed decisions by comparison of arms, also with those of the control group.
 
         Args:
             decisions: n of them.
@@ -462,33 +453,44 @@ class EvidenceBuilder:
             reachable: (n,) closed, and the control could be got.
             rewards: theirs.
         """
-        control = self._configuration.control
+        compared, q = self._configuration.compared, self._holdout
         logged = np.maximum(decisions.propensities, _LEAST)
-        drawn = np.abs(shares[strata.origins, decisions.arms] - logged) <= _SAME
-        possible = shares[:, control] > 0
-        held_out = reachable & possible[strata.origins]
-        rows = np.flatnonzero(np.where(decisions.holdout, held_out, decisions.closed & drawn))
-        combined = shares * (1 - self._holdout * possible)[:, None]
-        combined[:, control] += self._holdout * possible
+        same = np.abs(shares[strata.origins, decisions.arms] - logged) <= _SAME
+        drawn = decisions.closed & ~decisions.holdout & same
+        every, by_segment = self._counts(drawn, decisions, strata, rewards)
+        alone = replace(
+            self.zeros,
+            overlap=OverlapSums.from_counts(compared.arms, shares, every),
+            segment_overlap=OverlapSums.from_counts(compared.segments, shares, by_segment),
+        )
+        if q == 0:
+            return alone
+        possible = shares[:, self._configuration.control] > 0
+        combined = shares * (1 - q * possible)[:, None]
+        combined[:, self._configuration.control] += q * possible
+        held_out = reachable & decisions.holdout & possible[strata.origins]
+        beside, beside_by_segment = self._counts(held_out, decisions, strata, rewards)
+        whole, whole_by_segment = every + beside, by_segment + beside_by_segment
+        group = OverlapSums.from_counts(compared.group, combined, whole)
+        within = OverlapSums.from_counts(compared.group_segments, combined, whole_by_segment)
+        return replace(alone, group_overlap=group, group_segment_overlap=within)
+
+    def _counts(
+        self,
+        counted: BoolArray,
+        decisions: DecisionColumns,
+        strata: "_Strata",
+        rewards: Rewards,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Count decisions that are `counted` (n,) by origin and arm, in all and by segment."""
+        rows = np.flatnonzero(counted)
         columns = (strata.origins[rows], decisions.arms[rows], rewards.net[rows])
-        earned, contexts = rewards.gross[rows] != 0, decisions.contexts[rows]
-        every = OverlapSums.by_segment(
-            self._configuration.comparisons,
-            combined,
-            *columns,
-            earned=earned,
-            segments=np.zeros((1, len(rows)), dtype=np.int64),
-            n_segments=1,
-        )
-        by_segment = OverlapSums.by_segment(
-            self._configuration.segment_comparisons,
-            combined,
-            *columns,
-            earned=earned,
-            segments=self._segmentation.segments_of(contexts),
-            n_segments=self._segmentation.size,
-        )
-        return every.at(0), by_segment
+        earned, shape = rewards.gross[rows] != 0, (len(strata.keys), self._n_arms)
+        everyone = np.zeros((1, len(rows)), dtype=np.int64)
+        segments = self._segmentation.segments_of(decisions.contexts[rows])
+        every = count_by_origin(*columns, earned, everyone, shape=(1, *shape))
+        n_segments = self._segmentation.size
+        return every[0], count_by_origin(*columns, earned, segments, shape=(n_segments, *shape))
 
     def _lift_periods(  # noqa: PLR0913 - one for each column of the log
         self,

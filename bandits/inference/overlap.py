@@ -14,8 +14,9 @@ and the modelled, v Σ h² / π over all decisions, v the variance of a reward, 
 all arms and never below the arm's own. Either alone errs where an arm with bad luck is sent less.
 **The interval** is that of `aipw`, over Σ h instead of n.
 
-Emails of the control group are emails of the control: with the probability q of being held out,
-π_control becomes q + (1 − q) π_control, and every other arm's (1 − q) π.
+Where recipients get one email each, emails of the control group are emails of the control: with
+the probability q of being held out, π_control becomes q + (1 − q) π_control, and every other arm's
+(1 − q) π. A recipient who returns is held out again, so that would not be what decided.
 
 A variant of a slot is compared with the control's by adding the sums of all pairs of arms that
 differ in that slot alone: the lift is then the mean over emails and pairs, weighted by h.
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import permutations
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -124,21 +126,24 @@ class Comparisons:
         return None if place is None else np.array([place])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def comparisons_of(
-    levels: tuple[tuple[int, ...], ...], control: int, *, segments: bool = False
+    levels: tuple[tuple[int, ...], ...],
+    control: int,
+    arms_with: Literal["any", "control", "none"] = "any",
 ) -> Comparisons:
     """Return the comparisons that results make.
 
     Args:
         levels: by arm, the variant of each slot.
         control: the arm that all others are compared with.
-        segments: those within a segment, of variants alone.
+        arms_with: compare arms with any other, where they are not too many, or with the control
+            alone, or variants alone.
     """
     n_arms = len(levels)
     pairs: dict[_Key, list[tuple[int, int]]] = {}
-    every = n_arms <= ALL_PAIRS
-    for one, other in permutations(range(n_arms), 2) if not segments else ():
+    every = arms_with == "any" and n_arms <= ALL_PAIRS
+    for one, other in permutations(range(n_arms), 2) if arms_with != "none" else ():
         if every or control in {one, other}:
             pairs[_ARMS, one, other] = [(one, other)]
     arms = {arm: k for k, arm in enumerate(levels)}
@@ -196,44 +201,6 @@ class OverlapSums:
             sums = np.add.reduceat(by_pair, comparisons.starts, axis=-1)
         return cls(comparisons, moments[..., 0, :, :].sum(axis=(-2, -1)), sums)
 
-    @classmethod
-    def by_segment(  # noqa: PLR0913 - one for each column of the log
-        cls,
-        comparisons: Comparisons,
-        shares: FloatArray,
-        origins: IntArray,
-        arms: IntArray,
-        rewards: FloatArray,
-        *,
-        earned: BoolArray,
-        segments: IntArray,
-        n_segments: int,
-    ) -> "OverlapSums":
-        """Sum n decisions in each segment that they belong to.
-
-        Args:
-            comparisons: of arms.
-            shares: (O, K) probabilities of each origin, 0 for arms that could not be drawn.
-            origins: (n,) which of them each decision was drawn from.
-            arms: (n,) what it got.
-            rewards: (n,) what it earned, its window closed.
-            earned: (n,) true for a conversion.
-            segments: (F, n) which segment, by each of F features.
-            n_segments: how many there are, the leading axis.
-        """
-        n_origins, n_arms = shares.shape
-        size = n_segments * n_origins * n_arms
-        cells = segments * (n_origins * n_arms) + (origins * n_arms + arms)
-        moments = np.zeros((4, size))
-        rows, converted = np.flatnonzero(rewards), np.flatnonzero(earned)
-        for of_feature in cells:
-            moments[0] += np.bincount(of_feature, minlength=size)
-            moments[1] += np.bincount(of_feature[converted], minlength=size)
-            moments[2] += np.bincount(of_feature[rows], rewards[rows], size)
-            moments[3] += np.bincount(of_feature[rows], rewards[rows] ** 2, size)
-        by_origin = moments.reshape(4, n_segments, n_origins, n_arms).swapaxes(0, 1)
-        return cls.from_counts(comparisons, shares, by_origin)
-
     def __add__(self, other: "OverlapSums") -> "OverlapSums":
         decisions, sums = self.decisions + other.decisions, self.sums + other.sums
         return OverlapSums(self.comparisons, decisions, sums)
@@ -260,6 +227,13 @@ class OverlapSums:
         sums[..., new] = self.sums[..., old]
         return OverlapSums(comparisons, self.decisions, sums)
 
+    def replaced_by(self, others: "OverlapSums") -> "OverlapSums":
+        """Return these sums with those of some of their comparisons replaced by others."""
+        sums = self.sums.copy()
+        places = [self.comparisons.places[key] for key in others.comparisons.places]
+        sums[..., places] = others.sums
+        return OverlapSums(self.comparisons, self.decisions, sums)
+
     @property
     def negated(self) -> "OverlapSums":
         """The same decisions, each reward taken as −R."""
@@ -282,6 +256,38 @@ class OverlapSums:
         decisions, sums = (np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays)
         shape = (*lead, _SUMS, len(kept))
         return cls(replace(none, keys=kept), decisions.reshape(lead), sums.reshape(shape))
+
+
+def count_by_origin(  # noqa: PLR0913 - one for each column of the log
+    origins: IntArray,
+    arms: IntArray,
+    rewards: FloatArray,
+    earned: BoolArray,
+    segments: IntArray,
+    *,
+    shape: tuple[int, int, int],
+) -> FloatArray:
+    """Count n decisions by segment, origin and arm, (S, 4, O, K), for `OverlapSums.from_counts`.
+
+    Args:
+        origins: (n,) which probabilities each was drawn from.
+        arms: (n,) what it got.
+        rewards: (n,) what it earned, its window closed.
+        earned: (n,) true for a conversion.
+        segments: (F, n) which segment, by each of F features.
+        shape: S, O and K.
+    """
+    n_segments, n_origins, n_arms = shape
+    size = n_segments * n_origins * n_arms
+    cells = segments * (n_origins * n_arms) + (origins * n_arms + arms)
+    moments = np.zeros((4, size))
+    rows, converted = np.flatnonzero(rewards), np.flatnonzero(earned)
+    for of_feature in cells:
+        moments[0] += np.bincount(of_feature, minlength=size)
+        moments[1] += np.bincount(of_feature[converted], minlength=size)
+        moments[2] += np.bincount(of_feature[rows], rewards[rows], size)
+        moments[3] += np.bincount(of_feature[rows], rewards[rows] ** 2, size)
+    return moments.reshape(4, *shape).swapaxes(0, 1)
 
 
 def compare(

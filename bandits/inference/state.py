@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import FloatArray
@@ -28,10 +29,9 @@ from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
 
 _FORMAT = 4
-_FIELDS = {
-    2: 7,
-    3: 14,
-}  # of earlier formats that are read: how many of today's fields each has
+_OVERLAPS = ("overlap", "segment_overlap", "group_overlap", "group_segment_overlap")
+# Of earlier formats that are read: how many of today's fields each has.
+_FIELDS = {2: 7, 3: 14}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +68,30 @@ class LeftOut(Additive):
         return load_arrays(cls, packed)
 
 
+class Compared(Struct, frozen=True, eq=False):
+    """Comparisons that the results of an experiment make.
+
+    Attributes:
+        arms: of all arms and variants.
+        segments: those in each segment.
+        group: those for which emails of the control group may count as the control's.
+        group_segments: those of these in each segment.
+        n_segments: how many segments there are.
+    """
+
+    arms: Comparisons
+    segments: Comparisons
+    group: Comparisons
+    group_segments: Comparisons
+    n_segments: int
+
+    @classmethod
+    def none(cls, n_arms: int, n_segments: int) -> "Compared":
+        """Make none."""
+        comparisons = Comparisons.none(n_arms)
+        return cls(comparisons, comparisons, comparisons, comparisons, n_segments)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceState(Additive):
     """Sums over an experiment's decisions; additive. Fallbacks are in none of them.
@@ -89,8 +113,10 @@ class InferenceState(Additive):
         clusters: those of `groups` by bucket of their recipients; without a control group, none.
         left_out: closed decisions that the fields from `recent` to `clusters` lack; see `LeftOut`.
         events: decisions with each event by name, from the moment that they are sent.
-        overlap: those of `arms`, and of the held out, by comparison, weighted for it.
+        overlap: those of `arms` by comparison of arms, weighted for it.
         segment_overlap: the same by segment of the recipient; segments lead.
+        group_overlap: those of `arms` and the held out, as emails of the control, likewise.
+        group_segment_overlap: the same by segment.
     """
 
     arms: AipwSums
@@ -109,19 +135,13 @@ class InferenceState(Additive):
     events: EventSums
     overlap: OverlapSums
     segment_overlap: OverlapSums
+    group_overlap: OverlapSums
+    group_segment_overlap: OverlapSums
 
     @classmethod
-    def zeros(
-        cls, comparisons: Comparisons, within: Comparisons, n_segments: int
-    ) -> "InferenceState":
-        """Make the sums over no decision.
-
-        Args:
-            comparisons: that results make.
-            within: those that they make in each segment.
-            n_segments: how many there are.
-        """
-        n_arms = comparisons.n_arms
+    def zeros(cls, compared: Compared) -> "InferenceState":
+        """Make the sums over no decision."""
+        n_arms, n_segments = compared.arms.n_arms, compared.n_segments
         return cls(
             AipwSums.zeros(n_arms),
             AipwSums.zeros(GROUPS),
@@ -137,13 +157,15 @@ class InferenceState(Additive):
             ClusterSums.zeros(),
             LeftOut.zeros(),
             EventSums.zeros(n_arms),
-            OverlapSums.zeros(comparisons),
-            OverlapSums.zeros(within, (n_segments,)),
+            OverlapSums.zeros(compared.arms),
+            OverlapSums.zeros(compared.segments, (n_segments,)),
+            OverlapSums.zeros(compared.group),
+            OverlapSums.zeros(compared.group_segments, (n_segments,)),
         )
 
-    def padded(self, comparisons: Comparisons, within: Comparisons) -> "InferenceState":
-        """Append arms without decisions, until there are those of `comparisons`."""
-        n_arms = comparisons.n_arms
+    def padded(self, compared: Compared) -> "InferenceState":
+        """Append arms without decisions, until there are those that are compared."""
+        n_arms = compared.arms.n_arms
         return InferenceState(
             self.arms.padded(n_arms),
             self.groups,
@@ -159,8 +181,10 @@ class InferenceState(Additive):
             self.clusters,
             self.left_out,
             self.events.padded(n_arms),
-            self.overlap.padded(comparisons),
-            self.segment_overlap.padded(within),
+            self.overlap.padded(compared.arms),
+            self.segment_overlap.padded(compared.segments),
+            self.group_overlap.padded(compared.group),
+            self.group_segment_overlap.padded(compared.group_segments),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -183,15 +207,18 @@ class InferenceState(Additive):
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         events = self.events.parts(like.events)
         named |= {f"events.{name}": array for name, array in events.items()}
-        for name in ("overlap", "segment_overlap"):
+        for name in _OVERLAPS:
             sums = getattr(self, name)
             named |= {f"{name}.decisions": sums.decisions, f"{name}.sums": sums.sums}
         return named
 
     def restricted_to(self, names: Sequence[str]) -> "InferenceState":
         """Return the fields of these names, and all others over no decision."""
-        comparisons, within = self.overlap.comparisons, self.segment_overlap.comparisons
-        zeros = InferenceState.zeros(comparisons, within, len(self.segments.moments))
+        overlaps = (getattr(self, name).comparisons for name in _OVERLAPS)
+        arms, segments, group, group_segments = overlaps
+        n_segments = len(self.segments.moments)
+        compared = Compared(arms, segments, group, group_segments, n_segments)
+        zeros = InferenceState.zeros(compared)
         return replace(zeros, **{name: getattr(self, name) for name in names})
 
     def since(self, day: int) -> "InferenceState":
@@ -255,13 +282,15 @@ class InferenceState(Additive):
             EventSums.load,
             OverlapSums.load,
             OverlapSums.load,
+            OverlapSums.load,
+            OverlapSums.load,
         )
         names = cls.fields_since(number)
         values = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
         if number == _FORMAT:
             return cls(**values)
-        none = Comparisons.none(n_arms)
-        state = replace(cls.zeros(none, none, len(values["segments"].moments)), **values)
+        none = Compared.none(n_arms, len(values["segments"].moments))
+        state = replace(cls.zeros(none), **values)
         if "left_out" in names:
             return state
         before = LeftOut(np.asarray(state.arms.sends.sum()), np.asarray(state.groups.sends[1]))

@@ -20,6 +20,16 @@ from bandits.store.values import DataQualityCounts, DecisionColumns
 _COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make
 
+# Sums that decisions are in whose probabilities are known.
+_OF_PROBABILITIES = (
+    "ratio",
+    "lift_periods",
+    "overlap",
+    "segment_overlap",
+    "group_overlap",
+    "group_segment_overlap",
+)
+
 
 class VerifyReport(Struct, frozen=True, eq=False):
     """Array of a statistic or of other sums, rebuilt from the log and as stored.
@@ -147,8 +157,7 @@ def _compare_inference(
     return [
         VerifyReport(f"results.{name}", one[name], other[name])
         for name in one
-        if name.partition(".")[0] in names
-        and (derivable or not name.startswith(("ratio", "lift_periods", "overlap", "segment_overlap")))
+        if name.partition(".")[0] in names and (derivable or not name.startswith(_OF_PROBABILITIES))
     ]
 
 

@@ -110,11 +110,7 @@ def _weighted(
     weighted, evidence = look.weighted, look.evidence
     if within is not None:
         weighted, evidence = within, look.kinds
-        worth, effect = (
-            np.asarray(overlap.worth)[:, None],
-            np.asarray(overlap.design_effect)[:, None],
-        )
-        overlap = structs.replace(overlap, sums=within.sums, worth=worth, design_effect=effect)
+        overlap = structs.replace(overlap, sums=within.sums, worth=overlap.worth[:, None])
     ends = _intervals(overlap_lifts(overlap, evidence, places, family))
     low, high = (e.reshape(len(look.value), -1) for e in ends)
     truth = weighted.lifts(places).reshape(low.shape)

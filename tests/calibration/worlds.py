@@ -123,7 +123,8 @@ class World:
     def comparisons(self, *, segments: bool = False) -> Comparisons:
         """Return what is compared: of arms and variants, or of variants within a segment."""
         levels = self.slot_levels if self.slots else np.arange(self.at(0).shape[1])[:, None]
-        return comparisons_of(tuple(map(tuple, levels.tolist())), 0, segments=segments)
+        arms_with = "none" if segments else "any"
+        return comparisons_of(tuple(map(tuple, levels.tolist())), 0, arms_with)
 
 
 class Truth:
@@ -578,7 +579,8 @@ class _Sums:
             [emails.sent, emails.earning, emails.total, emails.square], axis=2
         ).astype(float)
         means, combined = emails.means, shares
-        if emails.held_out is not None and emails.of_all is not None:
+        alone = self.world.returning  # then those held out are no emails of the control
+        if emails.held_out is not None and emails.of_all is not None and not alone:
             n, won = emails.held_out.T
             moments[..., 0] += np.stack([n, won, won, won], axis=1)[:, None]
             combined = shares * (1 - self.world.holdout)
@@ -651,21 +653,10 @@ def overlap_of(world: World, look: Look, campaign: int | None = None) -> Overlap
     worth = np.ones((len(look.value), look.evidence.n_arms))
     if world.order is not None:
         worth = conversion_worth(look.evidence)
-    effect = np.ones((len(look.value), 1))
-    if world.returning and look.groups is not None:
-        effect = np.array([[_design_effect(world, look.groups, r)] for r in range(len(effect))])
     sums = look.weighted.sums
     if campaign is None:
-        return Overlap(sums, worth, 0, effect)
-    return Overlap(sums.at(campaign), worth[campaign], 0, effect[campaign])
-
-
-def _design_effect(world: World, groups: Groups, campaign: int) -> float:
-    emails = groups.emails(campaign, world.holdout)
-    conversions = emails.earning.sum(axis=0)
-    if not emails.sends.all():
-        return 1.0
-    return groups.clusters(campaign).design_effect(emails.sends, conversions, world.holdout)
+        return Overlap(sums, worth, 0)
+    return Overlap(sums.at(campaign), worth[campaign], 0)
 
 
 def judge(world: World, look: Look, *, lifts_move: bool | BoolArray = False) -> list[Judged]:

@@ -13,8 +13,7 @@ from sqlalchemy import LargeBinary, Text
 
 from bandits.engine.arm_counts import ArmCounts
 from bandits.inference import state
-from bandits.inference.overlap import Comparisons
-from bandits.inference.state import InferenceState
+from bandits.inference.state import Compared, InferenceState
 from bandits.problem import Problem
 from bandits.statistics import LogisticSums, Moments, Ridge, SlotRidge, dump
 from bandits.store.values import DataQualityCounts
@@ -93,7 +92,8 @@ ARRAYS = {  # by family
 ORDERS = {
     "counts": "sent complete reward square metrics",
     "inference": "arms groups ratio periods segments lateness floors recent cohorts "
-    "lift_periods late_so_far clusters left_out events overlap segment_overlap",
+    "lift_periods late_so_far clusters left_out events overlap segment_overlap "
+    "group_overlap group_segment_overlap",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
     "inference/left_out": "drawn held_out",
@@ -196,8 +196,7 @@ def test_stored_statistics_keep_the_names_of_their_arrays() -> None:
 
 
 def test_stored_sums_keep_their_order() -> None:
-    none = Comparisons.none(2)
-    zeros = InferenceState.zeros(none, none, 1)
+    zeros = InferenceState.zeros(Compared.none(2, 1))
     sums = {
         "counts": ArmCounts.zeros(2, 1),
         "inference": zeros,

@@ -218,7 +218,7 @@ def test_emails_of_the_control_group_are_emails_of_the_control(engine, sender, n
     results = proven(engine)
     record = engine.store.experiments.record("spring")
     snapshot = engine.store.snapshots.snapshot("spring", record.learned_version)
-    sums = load_inference_state(record.configuration, snapshot).overlap
+    sums = load_inference_state(record.configuration, snapshot).group_overlap
     own, beside = sums.comparisons.places[-1, 0, 1], sums.comparisons.places[-1, 1, 0]
     assert sums.decisions == 2400
     assert sums.sums[1, [own, beside]] == pytest.approx(pair)

@@ -93,7 +93,10 @@ class Look:
         return self.truth[:, one, other]
 
 
-def _campaigns(world: World, seed: int, campaigns: int) -> Iterator[Look]:
+def _campaigns(
+    world: World, seed: int, campaigns: int, *, group_as_drawn: bool = False
+) -> Iterator[Look]:
+    """Run campaigns; weigh the control group by its own probabilities unless it is `as drawn`."""
     rng = np.random.default_rng(seed)
     n_arms = len(world.rates)
     comparisons = comparisons_of(tuple((k,) for k in range(n_arms)), CONTROL)
@@ -118,7 +121,7 @@ def _campaigns(world: World, seed: int, campaigns: int) -> Iterator[Look]:
         beside[:, CONTROL] = held_out
         won_beside = rng.binomial(beside.astype(int), rates).astype(np.float64)
         successes, trials = successes + won, trials + sent
-        q = held_out / world.wave
+        q = 0.0 if group_as_drawn else held_out / world.wave
         combined = (1 - q) * shares
         combined[:, CONTROL] += q
         earned, earned_beside = (_values(rng, w, world) for w in (won, won_beside))
@@ -223,7 +226,7 @@ def measured(world: World, seed: int = 2, campaigns: int = CAMPAIGNS) -> Measure
         weighted = aipw.contrast(look.evidence, units[CONTROL] - units[k])
         before |= _upper(weighted, alpha) < 0
     little = LITTLE * max(world.rates)
-    of_best = look.scores(best, CONTROL)
+    of_best = look.scores(best or 1, CONTROL)
     width = float(np.median(of_best.margin(alpha) / np.maximum(of_best.n, 1e-9)))
     shares = (erred, better, before, lost <= little, lost_before <= little)
     return Measured(*(float(a.mean()) for a in shares), width, look.regret)
@@ -267,6 +270,62 @@ APART = {
     "five, 100,000": World((0.2, 0.18, 0.21, 0.22, 0.24), 1_000),
     "five, 100,000, 5 % held out": World((0.2, 0.18, 0.21, 0.22, 0.24), 1_000, held_out=0.05),
 }
+
+
+QUICK = {
+    "two alike, .20, days at .5",
+    "two alike, .0005",
+    "two alike, 5 % held out, .005",
+    "orders, sigma 2, cap 1,000",
+}
+
+
+@pytest.mark.parametrize("name", ALIKE if SOAK else sorted(QUICK))
+def test_comparison_errs_in_at_most_5_percent_of_campaigns_over_100_looks(name):
+    erred = measured(ALIKE[name]).erred
+    assert erred * CAMPAIGNS <= _most(CAMPAIGNS, ALPHA)
+
+
+def test_difference_of_plain_means_errs_where_rates_and_shares_move():
+    world, erred = ALIKE["two alike, .20, days at .5"], np.zeros(CAMPAIGNS, dtype=np.bool_)
+    for look in _campaigns(world, 2, CAMPAIGNS):
+        n, won = look.evidence.sends, look.evidence.earned
+        mean = won / np.maximum(n, 1)
+        plain = look.scores(1, 0)
+        off = np.abs(mean[:, 1] - mean[:, 0]) * plain.n
+        erred |= _shown(plain) & (off > plain.margin(ALPHA))
+    assert erred.sum() > 2 * _most(CAMPAIGNS, ALPHA)
+
+
+def test_comparison_errs_where_the_control_group_is_weighted_as_if_it_were_drawn():
+    world = replace(ALIKE["two alike, .20, days at .5"], held_out=0.3, floor=0.01, rates=(0.2, 0.2))
+    erred = np.zeros(CAMPAIGNS, dtype=np.bool_)
+    for look in _campaigns(world, 2, CAMPAIGNS, group_as_drawn=True):
+        pair = look.scores(1, 0)
+        erred |= _shown(pair) & (np.abs(pair.total) > pair.margin(ALPHA))
+    assert erred.sum() > _most(CAMPAIGNS, ALPHA)
+    assert measured(world).erred * CAMPAIGNS <= _most(CAMPAIGNS, ALPHA)
+
+
+# Shares of campaigns, before (inverse propensities) and goals: of those that show something by the
+# end. `more` is that some version is better than the control, `little` that little is lost.
+GOALS = {
+    ".20 and .22, 100,000": {"little": 0.50},
+    ".20 and .22, 100,000, 5 % held out": {"better": 0.75, "little": 0.90},
+    ".020 and .025, 200,000": {"little": 0.45},
+    ".020 and .025, 200,000, 5 % held out": {"better": 0.80, "little": 0.85},
+    "five, 100,000": {"better": 0.55},
+    "five, 100,000, 5 % held out": {"better": 0.97},
+}
+
+
+@pytest.mark.parametrize("name", GOALS if SOAK else [".20 and .22, 100,000, 5 % held out"])
+def test_comparison_tells_what_inverse_propensities_do_not(name):
+    m = measured(APART[name])
+    for figure, least in GOALS[name].items():
+        before = getattr(m, f"{figure}_before")
+        assert getattr(m, figure) > least, (name, figure)
+        assert before < least - 0.3, (name, figure)
 
 
 def rows(part: str) -> Iterator[str]:

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from bandits.inference.aipw_sums import AipwSums
-from bandits.inference.overlap import Comparisons, OverlapSums, compare, comparisons_of
+from bandits.inference.overlap import (
+    Comparisons,
+    OverlapSums,
+    compare,
+    comparisons_of,
+    count_by_origin,
+)
 
 SHARES = np.array([[0.5, 0.3, 0.2], [0.9, 0.1, 0.0], [0.2, 0.2, 0.6]])
 SINGLE = ((0,), (1,), (2,))
@@ -19,10 +25,9 @@ def decisions(n: int, seed: int = 0) -> tuple[np.ndarray, ...]:
 
 def summed(comparisons: Comparisons, columns: tuple[np.ndarray, ...]) -> OverlapSums:
     """Sum decisions as the only segment."""
-    segments = np.zeros((1, len(columns[0])), dtype=np.int64)
-    return OverlapSums.by_segment(
-        comparisons, SHARES, *columns, earned=columns[2] != 0, segments=segments, n_segments=1
-    ).at(0)
+    everyone = np.zeros((1, len(columns[0])), dtype=np.int64)
+    counts = count_by_origin(*columns, columns[2] != 0, everyone, shape=(1, *SHARES.shape))
+    return OverlapSums.from_counts(comparisons, SHARES, counts[0])
 
 
 def test_overlap_sums_are_those_of_each_decision_by_itself() -> None:
@@ -62,7 +67,7 @@ def test_overlap_sums_are_read_back_as_they_were_written() -> None:
     np.testing.assert_array_equal(again.sums, sums.sums)
     assert again.comparisons.places == sums.comparisons.places
     np.testing.assert_array_equal(again.padded(sums.comparisons).sums, sums.sums)
-    by_segment = OverlapSums.zeros(comparisons_of(SINGLE, 0, segments=True), (4,))
+    by_segment = OverlapSums.zeros(comparisons_of(SINGLE, 0, "none"), (4,))
     assert by_segment.sums.shape == (4, 8, 4)
     assert OverlapSums.load(by_segment.dump()).sums.shape == by_segment.sums.shape
 
@@ -91,7 +96,7 @@ def test_comparisons_of_many_arms_are_those_with_the_control_and_of_variants() -
     few = comparisons_of(levels[:60], 0)
     assert len(few.keys) == 60 * 59 + 2 * (8 + 6)
     assert few.variant(0, 9) is None
-    within = comparisons_of(levels, 0, segments=True)
+    within = comparisons_of(levels, 0, "none")
     assert {kind for kind, _, _ in within.keys.tolist()} == {0, 1}
 
 
@@ -139,7 +144,7 @@ def test_variant_is_compared_over_all_arms_that_show_it() -> None:
         of_arm = compare(single, single.comparisons.arms(arm, [0]), evidence, worth=np.ones(3))
         assert of_variant.mean == pytest.approx(of_arm.mean)
     whole = sums.sums[:, sums.comparisons.variant(0, 1)]
-    again = summed(comparisons_of(((0, 0), (1, 0), (1, 1)), 0, segments=True), columns)
+    again = summed(comparisons_of(((0, 0), (1, 0), (1, 1)), 0, "none"), columns)
     assert again.sums[:, again.comparisons.variant(0, 1)] == pytest.approx(whole)
 
 

@@ -39,6 +39,7 @@ from bandits.results import BayesNote, FeatureResult, Gain, Segment, SegmentLift
 from bandits.segments import Segmentation
 
 _ALONE = Family("values")
+_ALONE_AT_MOST = 1.3  # emails to a recipient, above which those of the control group stand alone
 _NOTHING = NotYet(
     "No email's results are final yet.", "no decision that counts has closed its window"
 )
@@ -147,11 +148,13 @@ class Analysis:
         That is where the policy decides by recipient, and where the shares of most counted emails
         depended on the recipient or are not kept.
         """
-        sums = self.inference.overlap
-        counted = float(self.closed.sum())
+        sums, counted = self.inference.overlap, float(self.closed.sum())
         if self.facts.contextual or self.resumming or 2 * sums.decisions < counted:
             return None
-        return Overlap(sums, self._conversion_worth, self.active.control, self._design_effect)
+        if self._emails_each > _ALONE_AT_MOST:
+            return Overlap(sums, self._conversion_worth, self.active.control)
+        sums = sums.replaced_by(self.inference.group_overlap)
+        return Overlap(sums, self._conversion_worth, self.active.control, self._emails_each)
 
     @property
     def _conversion_worth(self) -> FloatArray:
@@ -165,15 +168,15 @@ class Analysis:
         return conversion_worth(self.inference.arms, self.active.configuration.costs)
 
     @property
-    def _design_effect(self) -> float:
-        """Design effect of the control group's recipients, where they may get several emails."""
-        experiment, inference = self.active.experiment, self.inference
+    def _emails_each(self) -> float:
+        """Emails that a recipient gets, at least 1: more where somebody who returns counts twice.
+
+        Where nobody is held out, and where each recipient has one decision, it is 1.
+        """
+        experiment = self.active.experiment
         if experiment.holdout == 0 or experiment.assignment == "per_subject":
             return 1.0
-        sends, conversions = inference.groups.sends, inference.groups.earning.sum(axis=0)
-        if not sends.all():
-            return 1.0
-        return inference.clusters.design_effect(sends, conversions, experiment.holdout)
+        return self.inference.clusters.emails_each
 
     def variant_value(self, slot: int, variant: int) -> Finding:
         """Find the mean reward per decision of a variant, under an equal mix of other slots."""
@@ -389,6 +392,8 @@ class Analysis:
         places = sums.comparisons.variant(slot, variant)
         if self.overlap is None or places is None:
             return contrasts(self.facts, segments, weights, self.segment_family)
+        if self._emails_each <= _ALONE_AT_MOST:
+            sums = sums.replaced_by(self.inference.group_segment_overlap)
         overlap = structs.replace(self.overlap, sums=sums)
         return overlap_lifts(overlap, segments, places, self.segment_family)
 
