@@ -220,6 +220,8 @@ class OverlapSums:
         """
         if comparisons is self.comparisons:
             return self
+        if np.array_equal(comparisons.keys, self.comparisons.keys):
+            return OverlapSums(comparisons, self.decisions, self.sums)
         sums = np.zeros((*self.sums.shape[:-1], len(comparisons.keys)))
         both = comparisons.places.keys() & self.comparisons.places.keys()
         places = [(comparisons.places[key], self.comparisons.places[key]) for key in both]

@@ -226,6 +226,29 @@ def test_emails_of_the_control_group_are_emails_of_the_control(engine, sender, n
     assert results.arms[1].lift.promise == "overlap"
 
 
+@pytest.mark.parametrize("returning", [False, True])
+def test_emails_of_a_control_group_that_returns_are_not_the_controls(
+    engine, sender, now, returning
+):
+    sender.start(**DECLARED | {"policy": {"name": "thompson"}}, holdout=0.4)
+    for wave in range(4):
+        name = "u" if returning else f"u-{wave}"
+        made = engine.choose("spring", [Request(f"{name}-{i}") for i in range(800)])
+        click(engine, [str(d.decision_id) for d in made if d.holdout][::2])
+        click(engine, [str(d.decision_id) for d in made if not d.holdout][::3])
+        now[0] += 200
+        engine.learn("spring")
+    results = proven(engine)
+    record = engine.store.experiments.record("spring")
+    snapshot = engine.store.snapshots.snapshot("spring", record.learned_version)
+    state = load_inference_state(record.configuration, snapshot)
+    sums = state.overlap if returning else state.group_overlap
+    sides = sums.sums[:, [sums.comparisons.places[-1, 1, 0], sums.comparisons.places[-1, 0, 1]]]
+    own, of_control = sides[2] / sides[1]
+    assert results.arms[1].lift.estimate == pytest.approx(own - of_control)
+    assert (abs(own - of_control) < 0.06) == returning  # the held out click half as often again
+
+
 def test_lift_of_a_policy_that_decides_by_recipient_is_over_all_emails(engine, sender, now):
     feature = {"kind": "number", "name": "age", "low": 0, "high": 4}
     declared = DECLARED | {"policy": {"name": "linucb"}, "context": [feature]}

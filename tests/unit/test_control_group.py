@@ -57,6 +57,16 @@ def test_design_effect_is_that_of_recipients_who_are_alike():
     assert design_effect_of(emails=10) == pytest.approx(1 + 9 * 0.4, rel=0.25)
 
 
+@pytest.mark.parametrize("each", [1, 4])
+def test_emails_of_a_recipient_are_told_by_how_buckets_vary(each):
+    rng = np.random.default_rng(1)
+    buckets = np.repeat(rng.integers(0, BUCKETS, 20_000), each)
+    groups = np.repeat((rng.random(20_000) < 0.05).astype(np.int64), each)
+    sums = ClusterSums.from_decisions(buckets, groups, np.zeros(len(buckets)))
+    assert sums.emails_each == pytest.approx(each, rel=0.3)
+    assert ClusterSums.zeros().emails_each == 1.0
+
+
 def test_design_effect_of_what_left_the_log_is_taken_in_proportion():
     half, whole = design_effect_of(emails=10, times=1.0), design_effect_of(emails=10, times=2.0)
     assert whole - 1 == pytest.approx(2 * (half - 1))
