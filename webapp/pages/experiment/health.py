@@ -217,8 +217,8 @@ def _floor(health: Health) -> HealthCheck:
         return HealthCheck(
             "watch",
             "Not always a minimum share",
-            "Some emails that count were chosen without one, so versions of this campaign"
-            " cannot be compared fairly. Start another campaign to compare them.",
+            "Some emails that count were chosen without one, so the gain, and whether to stop,"
+            " cannot be told. Start another campaign for that.",
         )
     if health.floor > 0:
         return HealthCheck(
@@ -229,7 +229,8 @@ def _floor(health: Health) -> HealthCheck:
     return HealthCheck(
         "watch",
         "No minimum share",
-        "Without one, versions cannot be compared fairly: set a minimum share above 0 under Edit.",
+        "Versions that fall behind may never be sent again, so the gain, and whether to stop,"
+        " cannot be told: set a minimum share above 0 under Edit.",
     )
 
 
