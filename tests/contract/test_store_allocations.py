@@ -56,6 +56,18 @@ def test_allocation_is_stored_by_the_fold_that_first_counts_a_decision(engine, s
     assert (among_two.shape, among_two[2], among_two.sum()) == ((3,), 0.0, 1.0)
 
 
+def test_allocation_of_held_out_decisions_alone_is_stored_as_well(engine, store, sender, now):
+    sender.start(**PLAIN, holdout=0.5)
+    subjects = [f"u-{i}" for i in range(30)]
+    held_out = [d.holdout for d in engine.choose("spring", [Request(s) for s in subjects])]
+    engine.learn("spring")  # the next ones are of another snapshot
+    alone = [s for s, out in zip(subjects, held_out, strict=True) if out]
+    ids = choose(engine, *alone)
+    assert allocation(store, engine, ids[0]) is None
+    engine.learn("spring")
+    assert allocation(store, engine, ids[0]).sum() == pytest.approx(1.0)
+
+
 def test_allocation_outlives_erasing_and_pruning(engine, store, sender, now):
     sender.start(**PLAIN)
     ids = []

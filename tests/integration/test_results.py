@@ -260,6 +260,9 @@ def test_lift_of_a_policy_that_decides_by_recipient_is_over_all_emails(engine, s
     now[0] += 200
     engine.learn("spring")
     assert proven(engine).arms[1].lift.promise == "weighted"
+    record = engine.store.experiments.record("spring")
+    snapshot = engine.store.snapshots.snapshot("spring", record.learned_version)
+    assert load_inference_state(record.configuration, snapshot).overlap.decisions == 0
 
 
 def test_an_interval_says_whether_a_recipient_may_count_twice(engine, sender):
