@@ -31,7 +31,7 @@ class CampaignSize(NamedTuple):
 
 WEEK = CampaignSize((12, 5), 10, 8, 2700.0, 10)
 MONTH = CampaignSize((100, 5), 50, 30, 3 * HOUR, 100)
-PLANS = {"sqlite": MONTH if SOAK else WEEK, "postgresql": WEEK._replace(every=3 * HOUR)}
+PLANS = {"sqlite": MONTH if SOAK else WEEK, "postgresql": WEEK._replace(days=9, every=3 * HOUR)}
 
 
 class Campaign:
