@@ -293,6 +293,9 @@ class Predictions(Struct, frozen=True):
     arms: dict[str, Prediction]
 
 
+DerivationSource = Literal["snapshot", "shares", "kept", "log"]
+
+
 class DecisionReceipt(Struct, frozen=True):
     """One decision, explained: why this email?
 
@@ -317,6 +320,9 @@ class DecisionReceipt(Struct, frozen=True):
         void: the void that it is part of, since when and by whom: it counts for nothing; null where
             it counts.
         former_id: the id that it was drawn with, where that is a later decision's now.
+        derived_from: what `propensities` rest on: ``snapshot`` `policy_version` itself, ``shares``
+            of everybody at that snapshot, this decision's own that were ``kept`` with it, or the
+            ``log``, summed anew as of then; null where they cannot be derived.
     """
 
     decision_id: str
@@ -343,6 +349,7 @@ class DecisionReceipt(Struct, frozen=True):
     actor: str | None = None
     void: "VoidEntry | None" = None
     former_id: str | None = None
+    derived_from: DerivationSource | None = None
 
 
 class SubjectDecision(Struct, frozen=True):

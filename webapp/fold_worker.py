@@ -3,9 +3,11 @@
 import logging
 import time
 from collections import Counter
+from functools import partial
 from threading import Event
 
 from bandits.engine import Engine
+from bandits.engine.retention import DEFAULT_SNAPSHOT_BYTES
 from bandits.errors import BanditsError
 from bandits.experiment import DAY
 from bandits.store.values import ExperimentRecord
@@ -20,6 +22,11 @@ _REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits 
 _SUMMED_IN_A_TURN = 10  # portions of a log that is summed anew, so that folds go on meanwhile
 _RESCORED_IN_A_TURN = 10  # portions of a log that other rules judge, likewise
 _LONGEST_WAIT_SECONDS = 60.0  # after failures
+_FOLDS_TO_THIN = 8  # after which snapshots are thinned, before the hour is over
+_TOO_LARGE = (
+    "snapshots are beyond BANDITS_MAX_SNAPSHOT_BYTES (%d): the oldest %d were let go before their"
+    " time, and %d bytes are left"
+)
 _CLOCK_AHEAD = (
     "the clock is %.1f days further on than the newest decision and the time since then: nothing"
     " old is removed until it has gone on evenly for %g hours; set it right if it is wrong"
@@ -29,9 +36,26 @@ _CLOCK_AHEAD = (
 class FoldWorker:
     """Thread that folds running, paused and stopped experiments until it is stopped."""
 
-    def __init__(self, engine: Engine, stop: Event, folds: FoldMetrics | None = None) -> None:
-        """Fold by `engine` until `stop` is set, and count folds in `folds`."""
+    def __init__(
+        self,
+        engine: Engine,
+        stop: Event,
+        folds: FoldMetrics | None = None,
+        *,
+        max_snapshot_bytes: int = DEFAULT_SNAPSHOT_BYTES,
+    ) -> None:
+        """Fold by `engine` until `stop` is set.
+
+        Args:
+            engine: folds.
+            stop: ends it.
+            folds: counts folds.
+            max_snapshot_bytes: that the snapshots of an experiment may have.
+        """
         self._folds = folds or FoldMetrics()
+        self._max_snapshot_bytes = max_snapshot_bytes
+        self._folded: Counter[str] = Counter()  # since snapshots were thinned
+        self._warn_at: dict[str, float] = {}
         self._engine = engine
         self._stop = stop
         self._next: dict[str, float] = {}
@@ -81,7 +105,10 @@ class FoldWorker:
         """Fold one experiment; return the seconds until its next turn."""
         start = time.perf_counter()
         try:
-            snapshot = self._engine.learn(record.key, between=self._let_others_write)
+            between = partial(self._between_folds, record)
+            snapshot = self._engine.learn(record.key, between=between)
+            if snapshot is not None:
+                self._count_fold(record)
             self._prune(record)
             summed = self._sum_anew(record) and self._rescore(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
@@ -127,11 +154,34 @@ class FoldWorker:
     def _prune(self, record: ExperimentRecord) -> None:
         """Delete old snapshots and old decisions, about hourly."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
-            self._engine.prune(record.key, between=self._let_others_write)
+            self._thin(record)
             self._engine.prune_networks(between=self._let_others_write)
             removed = self._retain(record)
             if removed < _REMOVED_IN_A_TURN:  # else there is more, at its next turn
                 self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
+
+    def _between_folds(self, record: ExperimentRecord) -> None:
+        """Let others write, and thin snapshots also while a long backlog is folded."""
+        self._let_others_write()
+        self._count_fold(record)
+
+    def _count_fold(self, record: ExperimentRecord) -> None:
+        """Thin snapshots once there are a few more: each may have tens of megabytes."""
+        self._folded[record.key] += 1
+        if self._folded[record.key] >= _FOLDS_TO_THIN:
+            self._thin(record)
+
+    def _thin(self, record: ExperimentRecord) -> None:
+        """Delete snapshots that are old or too large together; warn of the latter about hourly."""
+        self._folded[record.key] = 0
+        most = self._max_snapshot_bytes
+        plan = self._engine.prune(record.key, between=self._let_others_write, most_bytes=most)
+        if not plan.by_size and plan.left <= most:
+            return
+        if self._warn_at.get(record.key, 0.0) <= time.monotonic():
+            self._warn_at[record.key] = time.monotonic() + _QUIET_SECONDS
+            extra = {"experiment": record.key}
+            _log.warning(_TOO_LARGE, most, len(plan.by_size), plan.left, extra=extra)
 
     def _retain(self, record: ExperimentRecord) -> int:
         """Remove decisions past their retention by a trusted clock; return their number."""

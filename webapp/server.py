@@ -95,7 +95,8 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         log_level=LogLevels.warning,
     )
     stop, folds = Event(), FoldMetrics()
-    fold_thread = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
+    learner = FoldWorker(Engine(store), stop, folds, max_snapshot_bytes=settings.max_snapshot_bytes)
+    fold_thread = Thread(target=learner.run, name="learner")
     matcher = MatchWorker(Engine(store), store.connections, stop)
     match_thread = Thread(target=matcher.run, name="matcher")
     puller = PullWorker(

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from bandits.engine.retention import DEFAULT_SNAPSHOT_BYTES
 from bandits.errors import Fault, InvalidInput
 from bandits.validation import refusal
 from storage.accounts import ROLES, Role
@@ -34,6 +35,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             system's folder for temporary files.
         spool_folder: keeps events that are answered and not in the database yet; by default beside
             SQLite's file, else where programs keep their state.
+        max_snapshot_bytes: that the snapshots of an experiment may have together; beyond it the
+            oldest are let go.
         log_format: of the logs on standard error.
         log_level: the lowest level that is logged.
         access_log: write a log line for every request.
@@ -68,6 +71,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_upload_bytes: Annotated[int, Meta(ge=10_000, le=10_000_000_000)] = 200_000_000
     files_folder: Annotated[str, Meta(min_length=1)] | None = None
     spool_folder: Annotated[str, Meta(min_length=1)] | None = None
+    max_snapshot_bytes: Annotated[int, Meta(ge=10_000_000, le=1_000_000_000_000)] = (
+        DEFAULT_SNAPSHOT_BYTES
+    )
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning"] = "info"
     access_log: bool = False

@@ -21,7 +21,7 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.errors import NotDerivable
 from bandits.policy import Contributions
 from bandits.sampling import draw, uniforms
-from bandits.schemas import SlotChoice
+from bandits.schemas import DerivationSource, SlotChoice
 from bandits.statistics import Statistic, dump, load
 from bandits.store import Store
 from bandits.store.fold import LogAudit
@@ -321,33 +321,44 @@ class ActivePolicyCache:
         configuration: Configuration,
         version: int,
         restriction: bytes,
-    ) -> ActivePolicy:
-        """Return the policy that decided under an earlier configuration and snapshot.
+        decision_id: str,
+    ) -> tuple[ActivePolicy, DerivationSource]:
+        """Return the policy that decided, under an earlier configuration and snapshot.
 
         Where the snapshot's arrays are no longer kept, it is one of the probabilities that were
-        stored when its decisions were counted, if these do not depend on the context.
+        stored: when its decisions were counted, if these do not depend on the context, or with this
+        decision. Else the log is summed anew.
 
         Args:
             record: the experiment.
             configuration: the earlier one.
             version: the snapshot's.
             restriction: the encoded `eligible` set of the decision.
+            decision_id: the decision's.
+
+        Returns:
+            The policy, and what it rests on.
 
         Raises:
             NotDerivable: the snapshot's statistic cannot be summed again.
         """
         key = record.key
-        if (
-            version > 0
-            and not configuration.policy.statistic.contextual
-            and not self._kept(key, version)
-        ):
+        if version == 0 or self._kept(key, version):
+            snapshot = self._past_snapshot(key, version)
+            return self._restore(record, configuration, snapshot), "snapshot"
+        source: DerivationSource = "shares"
+        allocation = None
+        if not configuration.policy.statistic.contextual:
             allocation = self._store.snapshots.allocation(
                 key, configuration.version, version, restriction
             )
-            if allocation is not None:
-                return ActivePolicy.of_allocation(record, configuration, restriction, allocation)
-        return self._restore(record, configuration, self._past_snapshot(key, version))
+        if allocation is None:
+            source, kept = "kept", self._store.snapshots.receipt_allocation(decision_id)
+            allocation = None if kept is None else kept.probabilities
+        if allocation is not None:
+            active = ActivePolicy.of_allocation(record, configuration, restriction, allocation)
+            return active, source
+        return self._restore(record, configuration, self._past_snapshot(key, version)), "log"
 
     def _kept(self, key: str, version: int) -> bool:
         """Return true where the arrays of a snapshot are neither erased nor pruned."""

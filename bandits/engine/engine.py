@@ -1,11 +1,13 @@
 """Engine: the use cases of experiments, decisions, rewards and results."""
 
+import logging
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 
 from bandits import lifecycle
@@ -14,12 +16,14 @@ from bandits.engine import subject_data, voids
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.analysis.health import check_senders, count_excluded_bounces
 from bandits.engine.analysis.preview import Preview, preview_choice
-from bandits.engine.analysis.receipts import explain_decision
+from bandits.engine.analysis.receipts import explain_decision, label
 from bandits.engine.analysis.set_aside import describe_set_aside
 from bandits.engine.analysis.summary import summarise
+from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
+from bandits.engine.receipt_sample import most_receipts, sampled_share
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.record_signals import (
     Keep,
@@ -28,12 +32,19 @@ from bandits.engine.record_signals import (
     SignalOutcome,
 )
 from bandits.engine.rescore import rescore
-from bandits.engine.retention import remove_old
+from bandits.engine.retention import (
+    DEFAULT_SNAPSHOT_BYTES,
+    EVERY_SECONDS,
+    WAITING_SECONDS,
+    ThinningPlan,
+    plan_thinning,
+    remove_old,
+)
 from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sum_anew import resummed_part, sum_anew
 from bandits.engine.sums import load_inference_state
 from bandits.engine.withdraw import withdraw
-from bandits.errors import NotDerivable, NotFound
+from bandits.errors import NotDerivable, NotFound, Unavailable
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.features import Scalar
 from bandits.machines import EventTrace
@@ -41,6 +52,7 @@ from bandits.results import Results, SetAside
 from bandits.schemas import (
     Decision,
     DecisionReceipt,
+    DerivationSource,
     ErasureReceipt,
     PartialDecisions,
     Request,
@@ -53,12 +65,20 @@ from bandits.schemas import (
     WithdrawalReceipt,
 )
 from bandits.store import Store
-from bandits.store.values import ActorCounts, Deeds, ExperimentRecord, MarkResult, Snapshot
+from bandits.store.values import (
+    ActorCounts,
+    Deeds,
+    ExperimentRecord,
+    MarkResult,
+    Snapshot,
+    StoredDecision,
+)
 from bandits.versions import Configuration
 
+_log = logging.getLogger(__name__)
 _HISTORY_POINTS = 120
-_KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
-_PRUNED_AT_ONCE = 500
+_PRUNED_AT_ONCE = 100  # snapshots in a transaction, each of up to tens of megabytes
+_RECEIPTS_AT_ONCE = 2_000
 _GONE = "it was never made, or erased, or removed after its experiment's retention_days"
 _SALT_BYTES = 16
 
@@ -288,15 +308,40 @@ class Engine:
             record.key, stored.configuration_version
         )
         policy: ActivePolicy | str
+        source: DerivationSource | None = None
         try:
-            policy = self._policies.past(
-                record, configuration, stored.policy_version, stored.eligible_set
+            policy, source = self._policies.past(
+                record,
+                configuration,
+                stored.policy_version,
+                stored.eligible_set,
+                decision_id,
             )
         except NotDerivable as error:
             policy = str(error)
         events = self.store.log.events(decision_id)
         void = None if stored.void is None else voids.entry_of(self.store.voids.record(stored.void))
-        return explain_decision(stored, configuration, policy, events, void)
+        receipt = explain_decision(stored, configuration, policy, events, void, source=source)
+        contextual = configuration.policy.statistic.contextual
+        if receipt.derived and contextual and stored.policy_version > 0:
+            self._keep_receipt(stored, configuration, receipt)
+        return receipt
+
+    def _keep_receipt(
+        self, stored: StoredDecision, configuration: Configuration, receipt: DecisionReceipt
+    ) -> None:
+        """Keep what a receipt shows, so that it is the same once its snapshot is gone."""
+        kept = self.store.snapshots.receipt_allocation(stored.id)
+        if kept is not None and kept.requested:
+            return
+        by_arm = receipt.propensities or {}
+        row = [by_arm.get(label(configuration, a), 0.0) for a in range(len(configuration.arms))]
+        try:
+            self.store.snapshots.keep_receipt(
+                stored.experiment, stored.id, np.array(row), at=self.clock()
+            )
+        except Unavailable:  # the answer is the same; who asks again gives another chance
+            _log.debug("what a receipt shows could not be kept", exc_info=True)
 
     # Rewards
 
@@ -517,11 +562,49 @@ class Engine:
         record = self._statements.record
         return fold(self.store, key, now=self.clock(), between=between, conclude=record)
 
-    def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
-        """Delete the arrays of snapshots older than 30 days; the log makes them again."""
-        before = self.clock() - _KEPT_SECONDS
-        while (
-            self.store.snapshots.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE
+    def prune(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        most_bytes: int = DEFAULT_SNAPSHOT_BYTES,
+    ) -> ThinningPlan:
+        """Delete the arrays of snapshots that are old or too large together; return which.
+
+        Every one is kept for a day, one of each hour for a week, and one of each day from then on:
+        the log makes the others again. What is kept for receipts is held in its bounds, too.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            most_bytes: that the snapshots may have together; beyond it the oldest go first.
+        """
+        now = self.clock()
+        kept = self.store.snapshots.kept(
+            key, before=now - EVERY_SECONDS, waiting_since=now - WAITING_SECONDS
+        )
+        plan = plan_thinning(kept, now=now, most_bytes=most_bytes)
+        versions = [*plan.by_age, *plan.by_size]
+        for start in range(0, len(versions), _PRUNED_AT_ONCE):
+            if start:
+                between()
+            self.store.snapshots.prune(key, versions[start : start + _PRUNED_AT_ONCE])
+        self._prune_receipts(key, between)
+        return plan
+
+    def _prune_receipts(self, key: str, between: Callable[[], object]) -> None:
+        """Hold what is kept for receipts in its bounds."""
+        record = self.store.experiments.record(key)
+        if record.learned_version == 0:
+            return
+        n_arms = len(record.configuration.arms)
+        newest = self.store.snapshots.snapshot(key, record.learned_version)
+        sent = float(ArmCounts.load(newest.arm_counts).sent.sum())
+        while self.store.snapshots.prune_receipts(
+            key,
+            share=sampled_share(n_arms, sent),
+            most_asked=most_receipts(n_arms),
+            most=_RECEIPTS_AT_ONCE,
         ):
             between()
 

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from msgspec import structs
 
 from bandits.allocation import NEWEST_RULE
+from bandits.engine.receipt_sample import keep_sample
 from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
@@ -88,6 +89,7 @@ def take_in(folding: Fold, now: float) -> tuple[Snapshot, InferenceState] | None
         snapshot = _next_snapshot(folding, sums, folding.due, at)
         folding.save(snapshot, _resummed(folding, builder, folding.due))
         taken = snapshot, sums.inference
+        keep_sample(folding, builder.allocations, float(sums.counts.sent.sum()))
     if builder.allocations.derived:
         folding.save_allocations(builder.allocations.derived)
     return taken

@@ -16,6 +16,7 @@ from bandits.store.values import (
     Resummation,
     RetainedSums,
     Snapshot,
+    StoredDecision,
 )
 from bandits.versions import Configuration
 
@@ -111,6 +112,17 @@ class Fold(Protocol):
 
     def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
         """Insert allocations of a policy without context, (K,) each, in this transaction."""
+        ...
+
+    def sample(self, share: float) -> Mapping[int, StoredDecision]:
+        """Read a share of the decisions that this fold counts first, by serial.
+
+        Of an erasure, which empties snapshots, it is one of those that no fold has counted yet.
+        """
+        ...
+
+    def save_receipt_allocations(self, rows: Mapping[int, FloatArray]) -> None:
+        """Insert the probabilities (K,) of single decisions by serial, in this transaction."""
         ...
 
     def save(self, snapshot: Snapshot, resummation: Resummation | None = None) -> None:

@@ -26,8 +26,10 @@ from bandits.store.values import (
     ExperimentState,
     FoldBacklog,
     KeptEvent,
+    KeptSnapshot,
     MarkResult,
     NewDecisions,
+    ReceiptAllocation,
     RemovalResult,
     Snapshot,
     SnapshotPoint,
@@ -597,13 +599,56 @@ class SnapshotPort(Protocol):
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""
         ...
 
-    def prune(self, key: str, *, before: float, most: int) -> int:
-        """Delete the arrays of at most `most` snapshots from before a time, the oldest first.
+    def kept(self, key: str, *, before: float, waiting_since: float) -> list[KeptSnapshot]:
+        """List the snapshots that still have their arrays, the oldest first.
 
-        The newest keeps its arrays, and each its arm counts.
+        Args:
+            key: the experiment.
+            before: of earlier ones it is looked up whether decisions drawn from them wait for their
+                activation, where each of these has its own probabilities: then they are needed.
+            waiting_since: decisions from before this time are not waited for.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def prune(self, key: str, versions: Sequence[int]) -> int:
+        """Delete the arrays of some snapshots, in one transaction.
+
+        The newest keeps its arrays, one with decisions that no fold has counted too, and each its
+        arm counts.
 
         Returns:
-            The number of snapshots.
+            The number of snapshots whose arrays were deleted.
+        """
+        ...
+
+    def receipt_allocation(self, decision_id: str) -> ReceiptAllocation | None:
+        """Read what is kept of one decision for its receipt, None where nothing is."""
+        ...
+
+    def keep_receipt(
+        self, key: str, decision_id: str, probabilities: FloatArray, *, at: float
+    ) -> None:
+        """Keep the probabilities (K,) that a decision was drawn from, since they were asked for.
+
+        Raises:
+            Unavailable: the store cannot record.
+        """
+        ...
+
+    def prune_receipts(self, key: str, *, share: float, most_asked: int, most: int) -> int:
+        """Remove what is kept for receipts beyond its bounds.
+
+        Args:
+            key: the experiment.
+            share: of all decisions, which the sample may have.
+            most_asked: of those that were asked for; what was asked for first goes first.
+            most: of the sample and of the others, in this transaction.
+
+        Returns:
+            How many were removed.
         """
         ...
 

@@ -230,6 +230,34 @@ class SnapshotPoint(Struct, frozen=True, eq=False):
     arm_counts: bytes
 
 
+class KeptSnapshot(Struct, frozen=True):
+    """One snapshot that still has its arrays.
+
+    Attributes:
+        version: its own.
+        at: when it was made, seconds since 1970.
+        size: bytes of its arrays.
+        needed: it is the newest, or a fold will need it for decisions that it has not counted yet.
+    """
+
+    version: int
+    at: float
+    size: int
+    needed: bool = False
+
+
+class ReceiptAllocation(Struct, frozen=True, eq=False):
+    """What is kept of one decision for its receipt.
+
+    Attributes:
+        probabilities: (K,) of all arms of the configuration that it was made under.
+        requested: its receipt was asked for before; else it is one of a sample.
+    """
+
+    probabilities: FloatArray
+    requested: bool
+
+
 class ExperimentState(Struct, frozen=True, eq=False):
     """An experiment, its newest snapshot (None before the first) and its history, of one moment.
 

@@ -41,6 +41,7 @@ from storage.schema import (
     former_ids,
     message_ids,
     of_batch,
+    receipt_allocations,
     repeats,
     snapshots,
     subjects,
@@ -328,7 +329,7 @@ def remove_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
             condition = transaction.is_any(table.c.decision, portion)
             query = delete(table).where(condition).returning(table.c.batch_id)
             batch_ids.update(transaction.execute(query).scalars())
-        for table in (repeats, former_ids):
+        for table in (repeats, former_ids, receipt_allocations):
             transaction.execute(delete(table).where(transaction.is_any(table.c.decision, portion)))
         condition = transaction.is_any(decisions.c.serial, portion)
         query = delete(decisions).where(condition).returning(batch_of)

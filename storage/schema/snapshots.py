@@ -13,7 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from storage.schema.metadata import Serial, metadata
+from storage.schema.metadata import SUBJECT_DATA, Serial, SubjectData, metadata
 from storage.stored_format import FormattedBlob
 
 # As `bandits.store.values.DataQualityCounts` has them, in its order.
@@ -123,6 +123,30 @@ allocations = Table(
         nullable=False,
     ),
     sqlite_with_rowid=False,
+)
+
+# Probabilities of every arm that single decisions were drawn from, where they were other ones for
+# each recipient: of a sample, and of those whose receipt was asked for. See
+# `storage.snapshots.receipt_allocations`.
+receipt_allocations = Table(
+    "receipt_allocations",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False),
+    Column("asked_at", Double),  # null in the sample
+    Column(
+        "probabilities",
+        FormattedBlob("receipt_allocations.probabilities", ALLOCATION_FORMAT),
+        nullable=False,
+    ),
+    Index("ix_receipt_allocations_asked", "experiment_id", "asked_at", "decision"),
+    info={
+        SUBJECT_DATA: SubjectData(
+            export="`Engine.receipt`, by the decisions that `SubjectStore.subject` reads",
+            erasure="`SubjectStore.erase`, with the decisions",
+            retention="`storage.deletion.retention`, with the decisions",
+        )
+    },
 )
 
 # Sums of inference that are being made anew, over decisions whose start is not after a batch: see

@@ -27,6 +27,7 @@ from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 from sqlalchemy import Column, Integer, Select, and_, bindparam, case, select, update
@@ -40,8 +41,10 @@ from bandits.store.values import (
     Resummation,
     RulesInForce,
     Snapshot,
+    StoredDecision,
 )
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
+from storage.log.queries import read_numbered
 from storage.schema import (
     CHOSEN,
     NEW,
@@ -60,6 +63,7 @@ from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
 from storage.snapshots.network_counts import freeze_networks
 from storage.snapshots.observations import BEFORE, LEARNABLE, Observations, is_cancelled
+from storage.snapshots.receipt_allocations import are_sampled, insert_receipt_allocations
 from storage.snapshots.resummations import read_resummation, save_resummation
 from storage.snapshots.revision import Revision
 from storage.snapshots.rule_change import RuleChange
@@ -110,6 +114,7 @@ def _first(*conditions: Any, order: Column[Any]) -> Select[Any]:
 # Every fold runs these statements, so they are made once, and get their values here.
 _UNCOUNTED = _first(NEW, order=batches.c.id)
 _UNCOUNTED_FROZEN = _first(NEW, batches.c.freezes_at.is_(None), order=batches.c.id)
+_UNCOUNTED_CHOICES = _first(NEW, CHOSEN, order=batches.c.id)
 _MATURED = _first(
     batches.c.counted_version.is_not(None),
     batches.c.folded_version.is_(None),
@@ -140,6 +145,8 @@ _KEYS = (
     .where(LEARNABLE, _of_experiment, CHOSEN)
     .distinct()
 )
+_CHOSEN_SERIALS = select(decisions.c.serial).join_from(batches, decisions, of_batch(batches.c.id))
+_ACTIVATED_SERIALS = select(activations.c.decision)
 _UNCOUNTED_KEYS = _KEYS.where(NEW)
 
 
@@ -247,6 +254,9 @@ class SqlFold:
         else:
             selection = self._select() if cancels is None else self._select_cancels(cancels)
         self.resummation = read_resummation(transaction, record)
+        self._sampled = [*selection.entered, *selection.entered_due]
+        if cancels is not None and record.configuration.policy.statistic.contextual:
+            self._sampled = self._uncounted_choices()
         self.unstarted = self._unstarted(selection, erasing=cancels is not None)
         self._mark(selection)
         due = self._read(selection)
@@ -270,6 +280,28 @@ class SqlFold:
     def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
         """Insert allocations that are not there yet."""
         insert_allocations(self._transaction, self.record, allocations)
+
+    def sample(self, share: float) -> dict[int, StoredDecision]:
+        """Read a share of the decisions that this fold counts first, or an erasure would lose."""
+        serials: list[int] = []
+        for query, column, numbers in (
+            (_CHOSEN_SERIALS, batches.c.id, self._started("choose")),
+            (_ACTIVATED_SERIALS, activations.c.batch_id, self._started("activate")),
+        ):
+            if numbers:
+                serials += self._transaction.execute_any(query, column, numbers).scalars()
+        every = np.array(sorted(serials), dtype=np.int64)
+        sampled = every[are_sampled(every, share)].tolist()
+        stored = read_numbered(self._transaction, sampled)
+        return dict(zip(sampled, stored, strict=True))
+
+    def _started(self, kind: str) -> list[int]:
+        """List the batches of a kind whose decisions are to be sampled."""
+        return [batch.id for batch in self._sampled if batch.kind == kind]
+
+    def save_receipt_allocations(self, rows: Mapping[int, FloatArray]) -> None:
+        """Insert the probabilities of single decisions, by serial."""
+        insert_receipt_allocations(self._transaction, self.record, rows)
 
     def save(self, snapshot: Snapshot, resummation: Resummation | None = None) -> None:
         """Insert the snapshot; the batches are marked already, in the same transaction."""
@@ -296,6 +328,17 @@ class SqlFold:
                 return ()
             rows = self._transaction.execute_any(_KEYS, batches.c.id, waiting, of_experiment)
         return [(configuration, policy, kept or b"") for configuration, policy, kept in rows]
+
+    def _uncounted_choices(self) -> list[NamedRow]:
+        """Read the first batches of decisions that no fold has counted, as many as one would."""
+        values = {"of_experiment": self.record.id, "most": backlog.MOST_BATCHES}
+        size, first = 0, []
+        for batch in self._transaction.execute(_UNCOUNTED_CHOICES, values).all():
+            if size and size + batch.size > backlog.row_limit(self.record):
+                break
+            first.append(batch)
+            size += batch.size
+        return first
 
     def _settle_rules(self) -> RulesInForce:
         """Count networks that are due where machines are left out, and return the rules in force.

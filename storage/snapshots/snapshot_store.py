@@ -1,6 +1,6 @@
 """Snapshot store: folds, snapshots, their history and their audit."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from msgspec.structs import replace
@@ -12,6 +12,8 @@ from bandits.store.values import (
     DataQualityCounts,
     ExperimentState,
     FoldBacklog,
+    KeptSnapshot,
+    ReceiptAllocation,
     RemovalResult,
     Snapshot,
     SnapshotPoint,
@@ -28,6 +30,12 @@ from storage.snapshots.data_quality import sum_counts
 from storage.snapshots.fold import SqlFold
 from storage.snapshots.network_counts import remove_old_networks
 from storage.snapshots.observations import Observations
+from storage.snapshots.receipt_allocations import (
+    insert_receipt_allocations,
+    prune_receipt_allocations,
+    read_receipt_allocation,
+    serial_of,
+)
 from storage.snapshots.resummations import (
     SqlResummationPortion,
     lacks_sums,
@@ -168,12 +176,50 @@ class SnapshotStore:
             stored = (configuration_version, policy_version, restriction)
             return read_allocation(transaction, record, stored)
 
-    def prune(self, key: str, *, before: float, most: int) -> int:
-        """Empty the arrays of snapshots from before a time, except the newest."""
+    def kept(self, key: str, *, before: float, waiting_since: float) -> list[KeptSnapshot]:
+        """List the snapshots that have their arrays, the oldest first."""
+        with self._database.reading(consistent=True) as transaction:
+            record = self._context.experiments.read(transaction, key)
+            return snapshots.kept_snapshots(
+                transaction, record, before=before, waiting_since=waiting_since
+            )
+
+    def prune(self, key: str, versions: Sequence[int]) -> int:
+        """Empty the arrays of some snapshots, except the newest and those with uncounted rows."""
 
         def work(transaction: Transaction) -> int:
             record = self._context.experiments.read(transaction, key)
-            return snapshots.prune_snapshots(transaction, record, before=before, most=most)
+            return snapshots.prune_snapshots(transaction, record, versions)
+
+        return self._context.write(work)
+
+    def receipt_allocation(self, decision_id: str) -> ReceiptAllocation | None:
+        """Read what is kept of one decision for its receipt."""
+        with self._database.reading() as transaction:
+            return read_receipt_allocation(transaction, decision_id)
+
+    def keep_receipt(
+        self, key: str, decision_id: str, probabilities: FloatArray, *, at: float
+    ) -> None:
+        """Keep the probabilities of a decision whose receipt was asked for, unless it is gone."""
+
+        def work(transaction: Transaction) -> None:
+            record = self._context.experiments.read(transaction, key)
+            serial = serial_of(transaction, decision_id)
+            if serial is not None:
+                rows = {serial: probabilities}
+                insert_receipt_allocations(transaction, record, rows, asked_at=at)
+
+        self._context.write(work)
+
+    def prune_receipts(self, key: str, *, share: float, most_asked: int, most: int) -> int:
+        """Remove what is kept for receipts beyond its bounds."""
+
+        def work(transaction: Transaction) -> int:
+            record = self._context.experiments.read(transaction, key)
+            return prune_receipt_allocations(
+                transaction, record, share=share, most_asked=most_asked, most=most
+            )
 
         return self._context.write(work)
 

@@ -1,6 +1,6 @@
 """Snapshots: stored versions of what is learned, and the reader of earlier ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from sqlalchemy import (
     bindparam,
     column,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -20,7 +21,7 @@ from sqlalchemy import values as value_rows
 
 from bandits.array_types import FloatArray
 from bandits.errors import NotDerivable, NotFound
-from bandits.store.values import ExperimentRecord, Snapshot, SnapshotPoint
+from bandits.store.values import ExperimentRecord, KeptSnapshot, Snapshot, SnapshotPoint
 from bandits.versions import Configuration
 from storage.databases import Transaction
 from storage.experiments import ExperimentStore
@@ -28,14 +29,19 @@ from storage.schema import (
     CHOSEN,
     KEPT,
     NEW,
+    activations,
     batches,
+    cancellations,
+    decisions,
     erasures,
     experiments,
     inference_states,
+    of_batch,
     snapshots,
 )
 from storage.snapshots.allocations import read_allocation
 
+_AT_ONCE = 10_000  # versions in one statement
 _COLUMNS = (
     snapshots.c.version,
     snapshots.c.configuration_version,
@@ -129,34 +135,86 @@ def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: 
         )
 
 
-def prune_snapshots(
-    transaction: Transaction, record: ExperimentRecord, *, before: float, most: int
-) -> int:
-    """Empty the arrays of snapshots from before a time; return how many.
+def kept_snapshots(
+    transaction: Transaction, record: ExperimentRecord, *, before: float, waiting_since: float
+) -> list[KeptSnapshot]:
+    """List the snapshots that have their arrays, the oldest first: `bandits.store.SnapshotPort`."""
+    size = func.length(snapshots.c.statistic)
+    query = (
+        select(snapshots.c.version, snapshots.c.at, size)
+        .where(snapshots.c.experiment_id == record.id, KEPT)
+        .order_by(snapshots.c.at, snapshots.c.version)
+    )
+    rows = transaction.execute(query).all()
+    needed = {record.learned_version, *_uncounted_versions(transaction, record)}
+    old = [version for version, at, _ in rows if at < before and version not in needed]
+    needed |= _waiting_versions(transaction, record, old, waiting_since)
+    return [KeptSnapshot(version, at, length, version in needed) for version, at, length in rows]
 
-    The newest keeps them, and one whose decisions no fold has counted yet: what these were drawn
-    from is still to be derived.
-    """
-    uncounted = (
+
+def _uncounted_versions(transaction: Transaction, record: ExperimentRecord) -> list[int]:
+    """List the versions that decisions were drawn from which no fold has counted."""
+    query = (
         select(batches.c.policy_version)
         .where(batches.c.experiment_id == record.id, NEW, CHOSEN)
         .distinct()
     )
-    needed = [v for v in transaction.execute(uncounted).scalars() if v is not None]
-    versions = (
-        select(snapshots.c.version)
+    return [v for v in transaction.execute(query).scalars() if v is not None]
+
+
+def _waiting_versions(
+    transaction: Transaction, record: ExperimentRecord, versions: Sequence[int], since: float
+) -> set[int]:
+    """Find those of the versions that decisions with a row of their own rest on, which wait.
+
+    They are counted when they are activated. Where all of a snapshot have the same probabilities,
+    these are stored before.
+    """
+    if not record.configuration.policy.statistic.contextual:
+        return set()
+    waits = (
+        select(decisions.c.serial)
         .where(
-            snapshots.c.experiment_id == record.id,
-            snapshots.c.at < before,
-            snapshots.c.version < record.learned_version,
-            snapshots.c.version.not_in(needed),
-            KEPT,
+            of_batch(batches.c.id),
+            ~exists().where(activations.c.decision == decisions.c.serial),
+            ~exists().where(cancellations.c.decision == decisions.c.serial),
         )
-        .order_by(snapshots.c.at)
-        .limit(most)
+        .exists()
     )
+    query = (
+        select(batches.c.policy_version)
+        .where(
+            batches.c.experiment_id == record.id,
+            CHOSEN,
+            batches.c.due_at.is_(None),
+            batches.c.created_at >= since,
+            waits,
+        )
+        .distinct()
+    )
+    waiting: set[int] = set()
+    for start in range(0, len(versions), _AT_ONCE):
+        portion = versions[start : start + _AT_ONCE]
+        condition = transaction.is_any(batches.c.policy_version, portion)
+        waiting.update(transaction.execute(query.where(condition)).scalars())
+    return waiting
+
+
+def prune_snapshots(
+    transaction: Transaction, record: ExperimentRecord, versions: Sequence[int]
+) -> int:
+    """Empty the arrays of some snapshots; return of how many.
+
+    The newest keeps them, and one whose decisions no fold has counted yet: what these were drawn
+    from is still to be derived.
+    """
+    needed = _uncounted_versions(transaction, record)
     query = update(snapshots).where(
-        snapshots.c.experiment_id == record.id, snapshots.c.version.in_(versions)
+        snapshots.c.experiment_id == record.id,
+        snapshots.c.version < record.learned_version,
+        snapshots.c.version.not_in(needed),
+        transaction.is_any(snapshots.c.version, sorted(versions)),
+        KEPT,
     )
     emptied = query.values(statistic=b"").returning(snapshots.c.version)
     return len(transaction.execute(emptied).all())

@@ -135,9 +135,10 @@ def test_prune_keeps_a_snapshot_whose_decisions_are_not_counted(engine, store, s
     engine.learn("spring")
     choose(engine, "u-1")  # from version 1
     now[0] += 2 * DAY
-    assert store.snapshots.prune("spring", before=now[0], most=10) == 0
+    assert store.snapshots.prune("spring", [1]) == 0
+    assert engine.prune("spring", most_bytes=1).by_size == []
     engine.learn("spring")
     choose(engine, "u-2")
     now[0] += 2 * DAY
     engine.learn("spring")
-    assert store.snapshots.prune("spring", before=now[0], most=10) == 2
+    assert store.snapshots.prune("spring", range(1, 9)) == 2

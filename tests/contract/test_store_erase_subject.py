@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import LargeBinary, Text, cast, select
+from sqlalchemy import LargeBinary, Text, cast, delete, select
 
 from bandits.engine.active_policy import ActivePolicyCache, load_statistic
 from bandits.engine.fold import fold, rebuild
 from bandits.errors import NotDerivable, Unavailable
 from bandits.schemas import Request, Reward
-from storage.schema import batches, metadata, snapshots, subjects
+from storage.schema import batches, metadata, receipt_allocations, snapshots, subjects
 from storage.snapshots.verify import compare
 from storage.store_context import subject_hasher
 from tests.patience import LIMIT_SECONDS, join
@@ -220,7 +220,7 @@ def test_erase_removes_emptied_batches(engine, store, sender, now):
 def test_receipts_that_rested_on_an_erased_subject_need_stored_allocations(
     engine, store, sender, now, policy
 ):
-    stored = True if policy == "thompson_gaussian" else None  # else each has its own
+    source = "shares" if policy == "thompson_gaussian" else "kept"  # else each has its own
     sender.start(policy={"name": policy})
     ids = []
     for n, at in enumerate((1.0, 2.0, 20.0, 40.0)):
@@ -238,6 +238,12 @@ def test_receipts_that_rested_on_an_erased_subject_need_stored_allocations(
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
     told = [engine.receipt(ids[n]) for n in (0, 2, 3, 4, 5)]
     assert [r.policy_version for r in told] == [0, 2, 3, 5, 6]
+    assert [r.derived for r in told] == [True] * 5
+    assert [r.derived_from for r in told] == ["snapshot", source, source, source, "snapshot"]
+    with store.database.writing() as transaction:
+        transaction.execute(delete(receipt_allocations))
+    stored = True if source == "shares" else None
+    told = [engine.receipt(ids[n]) for n in (0, 2, 3, 4, 5)]
     assert [r.derived for r in told] == [True, stored, stored, stored, True]
     assert stored or "have been erased" in told[1].not_derivable
     assert told[0].not_derivable is None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bandits.engine.retention import DEFAULT_SNAPSHOT_BYTES, ThinningPlan
 from bandits.errors import Unavailable
 from webapp import clock_guard, fold_worker
 from webapp.clock_guard import FAR_SECONDS, STEADY_SECONDS, ClockGuard
@@ -28,6 +29,9 @@ class Experiments:
         self.unscored = 0  # portions that other rules judge
         self.rescored: list[str] = []
         self.networks_pruned = 0
+        self.folds = 1  # of each turn
+        self.most_bytes = DEFAULT_SNAPSHOT_BYTES
+        self.plan = ThinningPlan([], [], 0)
         self.retention_days: int | None = 30
         self.old = 0
         self.failing: dict[str, Exception] = {}
@@ -64,13 +68,18 @@ class Experiments:
     def keep_to_schedule(self, record: Any) -> Any:
         return record
 
-    def learn(self, key: str, *, between: Any = None) -> None:
+    def learn(self, key: str, *, between: Any = None) -> Any:
         if key in self.failing:
             raise self.failing[key]
         self.learned.append(key)
+        for _ in range(self.folds - 1):
+            between()
+        return SimpleNamespace(version=len(self.learned)) if self.folds else None
 
-    def prune(self, key: str, *, between: Any = None) -> None:
+    def prune(self, key: str, *, between: Any = None, most_bytes: int) -> ThinningPlan:
+        assert most_bytes == self.most_bytes
         self.pruned.append(key)
+        return self.plan
 
     def retain(self, key: str, *, between: Any = None, enough: float) -> int:
         removed = int(min(self.old, enough))
@@ -161,8 +170,53 @@ def test_archived_experiment_is_folded_where_retention_is_declared(time) -> None
     assert engine.learned == engine.retained == ["b", "e"]
 
 
+def test_thinning_comes_after_a_few_folds_and_within_a_long_backlog(time) -> None:
+    engine = Experiments(a="running", b="running")
+    learner = FoldWorker(engine, Event())
+    learner.look()
+    assert engine.pruned == ["a", "b"]  # the first turn of all
+    for _ in range(fold_worker._FOLDS_TO_THIN - 1):
+        time.now += 5.0
+        learner.look()
+    assert engine.pruned == ["a", "b"]
+    time.now += 5.0
+    learner.look()
+    assert engine.pruned == ["a", "b"] * 2
+    learner._let_others_write = lambda: None  # type: ignore[method-assign]  # it would wait
+    engine.folds = 3 * fold_worker._FOLDS_TO_THIN
+    time.now += 5.0
+    learner.look()
+    assert engine.pruned == ["a", "b"] * 2 + ["a"] * 3 + ["b"] * 3
+    assert len(engine.retained) == 2
+
+
+def test_thinning_warns_hourly_of_snapshots_that_are_too_large(time, caplog) -> None:
+    engine = Experiments(a="running")
+    engine.most_bytes = 7
+    engine.folds = 0
+    learner = FoldWorker(engine, Event(), max_snapshot_bytes=7)
+    learner.look()
+    assert caplog.records == []
+    engine.plan = ThinningPlan([1], [2, 3], 6)
+    for _ in range(3):
+        time.now += HOUR
+        learner.look()
+        time.now += 5.0
+        learner.look()
+    message = (
+        "snapshots are beyond BANDITS_MAX_SNAPSHOT_BYTES (7): the oldest 2 were let go before their"
+        " time, and 6 bytes are left"
+    )
+    assert [(r.getMessage(), r.experiment) for r in caplog.records] == [(message, "a")] * 3
+    engine.plan = ThinningPlan([1], [], 8)  # all of them are needed
+    time.now += 2 * HOUR
+    learner.look()
+    assert len(caplog.records) == 4
+
+
 def test_retention_runs_once_an_hour(time) -> None:
     engine = Experiments(a="running")
+    engine.folds = 0  # nothing is due
     learner = FoldWorker(engine, Event())
     for _ in range(13):
         learner.look()

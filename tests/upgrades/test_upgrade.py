@@ -55,6 +55,7 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/health/drift/",  # of each version by itself
     "/late_rewards/so_far: more",
     "/actor: more",
+    "/derived_from: more",
     "/declaration/send_within_seconds: more",
     "/declaration/attribution: more",
     "/unattributed: more",

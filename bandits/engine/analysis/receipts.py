@@ -18,7 +18,7 @@ from bandits.machines import (
     VerdictReason,
 )
 from bandits.policy import Contributions
-from bandits.schemas import DecisionReceipt, Prediction, Predictions, VoidEntry
+from bandits.schemas import DecisionReceipt, DerivationSource, Prediction, Predictions, VoidEntry
 from bandits.store.values import Event, StoredDecision
 from bandits.versions import Configuration
 
@@ -35,12 +35,14 @@ def label(configuration: Configuration, arm: int) -> str:
     return " · ".join(configuration.arms[arm].variants)
 
 
-def explain_decision(
+def explain_decision(  # noqa: PLR0913 - all that a receipt is written from
     stored: StoredDecision,
     configuration: Configuration,
     active: ActivePolicy | str,
     events: Sequence[Event],
     void: VoidEntry | None = None,
+    *,
+    source: DerivationSource | None = None,
 ) -> DecisionReceipt:
     """Write the receipt of a decision.
 
@@ -50,10 +52,12 @@ def explain_decision(
         active: the policy that decided, or why it cannot be restored.
         events: every event of the decision.
         void: the one that it is part of, if any.
+        source: what `active` rests on.
     """
     if reason := _reason_not_drawn(stored):
         active = f"nothing was drawn: {reason}"
-    derived = None if isinstance(active, str) else _derive(stored, active)
+    learned = source in {None, "snapshot", "log"}  # else `active` knows the probabilities alone
+    derived = None if isinstance(active, str) else _derive(stored, active, learned=learned)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
     uncounted = [e.late or e.void or e.withdrawn or e.set_aside for e in events]
@@ -94,6 +98,7 @@ def explain_decision(
         stored.actor,
         void,
         stored.former_id,
+        source if derived is not None else None,
     )
 
 
@@ -106,7 +111,7 @@ def _reason_not_drawn(stored: StoredDecision) -> str:
 
 
 def _derive(
-    stored: StoredDecision, active: ActivePolicy
+    stored: StoredDecision, active: ActivePolicy, *, learned: bool
 ) -> tuple[dict[str, float], float, bool, Predictions | None] | None:
     arms = active.eligible(stored.eligible_set)
     again = active.probabilities_or_none(arms, stored.context[None])
@@ -118,7 +123,9 @@ def _derive(
     labels = [label(active.configuration, int(a)) for a in arms]
     same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME
     by_arm = dict(zip(labels, probabilities.tolist(), strict=True))
-    predictions = _predictions(active, labels, active.contributions(arms, stored.context))
+    predictions = None
+    if learned:
+        predictions = _predictions(active, labels, active.contributions(arms, stored.context))
     return by_arm, float(u[0]), same, predictions
 
 
