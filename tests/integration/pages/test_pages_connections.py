@@ -150,6 +150,7 @@ def test_page_warns_that_leaving_bounces_out_biases_and_changes_it(site, admin, 
     page = admin.get(MAILER).text
     assert "the comparison is biased" in page
     assert "checked" not in page
+    assert "the comparison is biased" in admin.get(NEW).text
     admin.post(MAILER, {"metrics": "", "excludes_bounces": "on"})
     assert site.store.connections.find("mailer").excludes_bounces
     assert 'id="excludes_bounces"' in (page := admin.get(MAILER).text)
