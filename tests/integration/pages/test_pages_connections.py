@@ -165,6 +165,8 @@ def test_page_warns_that_leaving_bounces_out_biases_and_changes_it(site, admin, 
     noted = [change.after for change in site.store.accounts.changes(subject="connection:mailer")]
     values = [after["excludes_bounces"] for after in noted if "excludes_bounces" in after]
     assert sorted(values) == [False, True]
+    (change,) = site.store.accounts.changes(subject="connection:other")
+    assert change.after["excludes_bounces"] is True
 
 
 def test_rotation_needs_the_password_and_keeps_the_old_secret(site, admin, mailer, password):
