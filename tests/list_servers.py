@@ -21,15 +21,16 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered."""
+    """What is answered: text as it is, all else as JSON."""
 
     status: int
     content: Any = None
     headers: Mapping[str, str] = {}
+    content_type: str = "application/json"
 
 
 class ListServer:
-    """Server of JSON.
+    """Server of a list tool's API.
 
     Attributes:
         calls: that came.
@@ -68,19 +69,20 @@ class ListServer:
 
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
-                text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 parts = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 form = "form" in (self.headers.get("Content-Type") or "")
-                body = parse_qs(text.decode()) if form else json.loads(text or b"null")
+                body = parse_qs(sent.decode()) if form else json.loads(sent or b"null")
                 call = Call(self.command, parts.path, query, body, dict(self.headers))
                 server.calls.append(call)
                 reply = server.failures.pop(0) if server.failures else server.answer(call)
-                content = json.dumps(reply.content).encode()
+                text = reply.content
+                content = (text if isinstance(text, str) else json.dumps(text)).encode()
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", reply.content_type)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

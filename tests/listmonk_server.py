@@ -2,14 +2,10 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-from tests.patience import LIMIT_SECONDS
+from tests.list_servers import Call, ListServer, Reply
 
 CAMPAIGN = "2e7e4b51-f31b-418a-a120-e41800cb689f"
 PASSWORD = "a long password of listmonk"
@@ -54,52 +50,39 @@ def message(number: int, *, experiment: str | None = "spring", **changed: Any) -
     }
 
 
-class ListmonkServer:
+class ListmonkServer(ListServer):
     """Server with listmonk's API.
 
     Attributes:
         clicks: rows of its export: subscriber's number, address and time.
         views: the same without an address.
         subscribers: of the one list, by number, their attributes.
-        queries: of the exports that were asked for.
+        status: of each answer.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.clicks: list[tuple[int, str, str]] = []
         self.views: list[tuple[int, str]] = []
         self.subscribers: dict[int, dict[str, Any]] = {}
-        self.queries: list[Mapping[str, list[str]]] = []
         self.status = 200
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = Thread(target=self._http.serve_forever, daemon=True)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+    def queries(self) -> list[Mapping[str, str]]:
+        """Return those of the exports of clicks that were asked for."""
+        return [call.query for call in self.calls if call.path.endswith("/clicks/export")]
 
-    def start(self) -> "ListmonkServer":
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(LIMIT_SECONDS)
-
-    def answer(self, method: str, url: str, body: bytes) -> tuple[str, bytes]:
-        """Answer a request: its type and body."""
-        parts = urlsplit(url)
-        query = parse_qs(parts.query)
-        if parts.path.endswith("/clicks/export"):
-            self.queries.append(query)
-            return "text/csv", self._csv("url", [(n, u, at) for n, u, at in self.clicks])
-        if parts.path.endswith("/views/export"):
-            return "text/csv", self._csv(None, [(n, "", at) for n, at in self.views])
-        if method == "PATCH":
-            number = int(parts.path.rpartition("/")[2])
-            self.subscribers[number].update(json.loads(body)["attribs"])
-            return "application/json", b'{"data": {}}'
-        page, size = int(query["page"][0]), int(query["per_page"][0])
+    def answer(self, call: Call) -> Reply:
+        if call.path.endswith("/clicks/export"):
+            text = self._csv("url", [(n, u, at) for n, u, at in self.clicks])
+            return Reply(self.status, text, content_type="text/csv")
+        if call.path.endswith("/views/export"):
+            text = self._csv(None, [(n, "", at) for n, at in self.views])
+            return Reply(self.status, text, content_type="text/csv")
+        if call.method == "PATCH":
+            number = int(call.path.rpartition("/")[2])
+            self.subscribers[number].update(call.body["attribs"])
+            return Reply(self.status, {"data": {}})
+        page, size = int(call.query["page"]), int(call.query["per_page"])
         numbers = sorted(self.subscribers)[(page - 1) * size : page * size]
         results = [
             {
@@ -110,10 +93,10 @@ class ListmonkServer:
             }
             for n in numbers
         ]
-        return "application/json", json.dumps({"data": {"results": results}}).encode()
+        return Reply(self.status, {"data": {"results": results}})
 
     @staticmethod
-    def _csv(address: str | None, rows: list[tuple[int, str, str]]) -> bytes:
+    def _csv(address: str | None, rows: list[tuple[int, str, str]]) -> str:
         file = io.StringIO()
         names = ["campaign_uuid", "subscriber_uuid", "email", *([address] if address else [])]
         writer = csv.writer(file, lineterminator="\n")
@@ -121,24 +104,4 @@ class ListmonkServer:
         for number, url, at in rows:
             own = [CAMPAIGN, subscriber_uuid(number), f"p{number}@example.com"]
             writer.writerow([*own, *([url] if address else []), at])
-        return file.getvalue().encode()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                size = int(self.headers.get("Content-Length") or 0)
-                kind, body = server.answer(self.command, self.path, self.rfile.read(size))
-                self.send_response(server.status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_PATCH = _answer  # noqa: N815 - as the base class names them
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        return Handler
+        return file.getvalue()

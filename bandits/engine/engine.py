@@ -701,9 +701,10 @@ class Engine:
         Raises:
             NotFound: there is no such experiment.
         """
-        cached = self._results.get(key)
-        if cached is not None and cached[0] == _results_key(self.store.experiments.record(key)):
-            return cached[1]
+        if (cached := self._results.get(key)) is not None:
+            record = self.store.experiments.record(key)
+            if cached[0] == _results_key(record, self.store.voids.actors(key)):
+                return cached[1]
         state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
@@ -721,12 +722,15 @@ class Engine:
             excluded_bounces=count_excluded_bounces(state.actors),
         )
         if resummed is None:
-            self._results[key] = (_results_key(record), results)
+            self._results[key] = (_results_key(record, state.actors), results)
         return results
 
 
-def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
-    """Return what results depend on: as long as it is the same, so are they."""
+def _results_key(record: ExperimentRecord, actors: Sequence[ActorCounts]) -> tuple[Any, ...]:
+    """Return what results depend on: as long as it is the same, so are they.
+
+    A fold in which all new emails were cancelled counts who did so, and makes no version.
+    """
     return (
         record.id,
         record.state,
@@ -734,6 +738,7 @@ def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
         record.learned_version,
         record.data_quality,
         record.voided,
+        list(actors),
     )
 
 

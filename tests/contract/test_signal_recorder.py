@@ -210,6 +210,21 @@ def test_bounce_of_an_address_takes_its_decision_out_where_the_connection_says_s
     assert [d for report in reports for d in report.differences()] == []
 
 
+def test_bounces_of_all_new_emails_are_told_though_nothing_new_is_learned(excluding, now):
+    """Before: whoever had read the results was told of none until the next version."""
+    shop = excluding
+    shop.choose("d-0")
+    now[0] += HOUR
+    shop.engine.learn("spring")
+    assert shop.engine.results("spring").health.excluded_bounces == 0
+    made = [shop.choose(f"d-{i}") for i in (1, 2)]
+    shop.deliver(*(bounce(f"e-{i}", i) for i in made))
+    now[0] += HOUR
+    assert shop.engine.learn("spring") is None
+    assert shop.engine.results("spring").health.excluded_bounces == 2
+    assert shop.engine.results("spring") is shop.engine.results("spring")
+
+
 def test_bounce_after_the_time_to_send_stays(excluding, now):
     made = excluding.choose("d-1")
     now[0] += 25 * HOUR

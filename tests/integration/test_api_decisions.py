@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from bandits.errors import InvalidInput
+from webapp.api.rewards import times_of_numbers
+
 
 def batch(api, requests, key="spring", **fields):
     return api.post(f"/experiments/{key}/choose/batch", {"requests": requests} | fields)
@@ -218,12 +221,28 @@ def test_times_as_numbers_leave_every_other_fault_at_its_place(api, problem) -> 
         ({"rewards": [event | {"valeu": 1}]}, "/rewards/0/valeu"),
         ({"rewards": [event], "time_unit": "hours"}, "/time_unit"),
         ({"rewards": [], "time_unit": "hours"}, "/time_unit"),
+        ({"rewards": [event | {"occurred_at": 1e12}], "time_unit": "hours"}, "/time_unit"),
         ({"rewards": [event], "time_unit": {}}, "/time_unit"),
         ({"rewards": [event], "time_unit": []}, "/time_unit"),
     ):
         body = {"time_unit": "seconds"} | change
         refusal = problem(api.post("/rewards", body), 422, "invalid")
         assert [e["pointer"] for e in refusal["errors"]] == [pointer]
+
+
+def test_times_of_numbers_takes_zero_in_either_unit_and_names_a_hundred_faults() -> None:
+    for unit in ("seconds", "milliseconds"):
+        body = {"rewards": [{"occurred_at": 0}], "time_unit": unit}
+        amended = times_of_numbers(body)
+        assert amended["rewards"] == [{"occurred_at": "1970-01-01T00:00:00+00:00"}]
+    with pytest.raises(InvalidInput) as refused:
+        times_of_numbers({"rewards": [{"as_of": 1}] * 101})
+    assert len(refused.value.faults) == 100
+
+
+@pytest.mark.parametrize("body", [7, [], {"rewards": 7}, {"rewards": [7, None, "text"]}])
+def test_times_of_numbers_leaves_a_body_of_another_form_as_it_is(body) -> None:
+    assert times_of_numbers(body) is None
 
 
 def test_latest_value_by_as_of_counts_and_one_without_is_refused_by_its_row(api, problem) -> None:

@@ -199,3 +199,12 @@ def test_a_new_policy_appears_by_itself_and_is_taken(newcomer, make_api, problem
         refused = api.create("other", policy={"name": "cautious_uniform", "params": {"care": 2}})
         contents = problem(refused, 422, "invalid")
         assert [e["pointer"] for e in contents["errors"]] == ["/policy/params/care"]
+
+
+def test_document_lets_times_of_rewards_be_numbers_or_left_out(api) -> None:
+    schemas = document(api)["components"]["schemas"]
+    forms = {form["type"] for form in schemas["EventTime"]["oneOf"]}
+    assert forms == {"string", "number"}
+    for name in ("occurred_at", "as_of"):
+        time = schemas["Reward"]["properties"][name]["anyOf"]
+        assert time == [{"$ref": "#/components/schemas/EventTime"}, {"type": "null"}]

@@ -203,6 +203,20 @@ def test_orders_are_reported_by_who_placed_them(connect, api, clock) -> None:
     assert [e["value"] for e in api.engine.receipt(decision).events] == [5.0]
 
 
+def test_value_is_reported_with_the_time_since_when_it_holds(connect, api) -> None:
+    metrics = {"click": {}, "margin": {"latest": True, "high": 90.0}}
+    api.start("margins", policy={"name": "thompson_gaussian"}, reward={"metrics": metrics})
+    with connect() as client:
+        decision = str(client.choose("margins", "ann").decision_id)
+        for value, minute in ((9.0, 1), (4.0, 0)):
+            at = datetime(2027, 1, 15, 8, minute, tzinfo=UTC)
+            assert client.reward(decision, "margin", value, as_of=at).accepted == 1
+    receipt = api.engine.receipt(decision)
+    assert receipt.reward == pytest.approx(9.0)
+    times = [event["as_of"].minute for event in receipt.events]
+    assert sorted(times) == [0, 1]
+
+
 def test_ids_of_emails_are_told_beside_plain_ids(connect, api) -> None:
     with connect() as client:
         ids = [str(client.choose("spring", f"u-{i}").decision_id) for i in range(4)]

@@ -55,6 +55,15 @@ def test_secret_comes_from_standard_input_or_by_its_name_or_is_made(run, secret)
     assert shop[1].startswith("signing_secret: whsec_")
 
 
+def test_add_excludes_bounces_only_where_it_says_so(run, secret):
+    run("add", "sendgrid", "mailer", "--secret", secret)
+    assert opened(run)[0].excludes_bounces is False
+    run("delete", "mailer", "--yes")
+    added = run("add", "sendgrid", "mailer", "--secret", secret, "--excludes-bounces")
+    assert added.exit_code == 0, added.output
+    assert opened(run)[0].excludes_bounces is True
+
+
 def test_list_has_a_line_for_each_without_secrets(run, secret):
     run("add", "sendgrid", "mailer", "--secret", secret)
     run("pause", "mailer")

@@ -1,4 +1,4 @@
-"""Choices pushed into contacts of Mautic and Keila, by the commands, against stand-ins of both."""
+"""Choices pushed into contacts of listmonk, Mautic and Keila, by the commands; stand-ins of all."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,13 @@ from contextlib import closing
 import pytest
 from click.testing import CliRunner, Result
 
+from bandits.errors import InvalidInput
 from storage import open_store
 from tests.integration.conftest import Api, Clock
-from tests.list_servers import KeilaServer, MauticServer, Reply
+from tests.list_servers import KeilaServer, ListServer, MauticServer, Reply
+from tests.listmonk_server import CAMPAIGN, ListmonkServer, subscriber_uuid
 from webapp.list_tools import tool_api
-from webapp.list_tools.commands import keila, mautic
+from webapp.list_tools.commands import keila, listmonk, mautic
 from webapp.list_tools.mautic_list import usual_alias
 from webapp.webhooks.connection_setup import add_connection
 
@@ -39,11 +41,16 @@ class Desk:
             there = answer.status_code == 200
             return there, there and answer.json["cancelled_at"] is not None
 
-    def connect(self, server: MauticServer, **values: str) -> None:
+    def connect(self, kind: str, server: ListServer, **values: str) -> None:
+        """Connect a tool as `crm`."""
         fields = {"api_url": server.url, "api_user": "bandits", "api_token": "word", **values}
         with closing(open_store(self.url)) as store:
             at = Clock()()
-            add_connection(store.connections, "mautic", "crm", fields, metrics={}, at=at, by="test")
+            add_connection(store.connections, kind, "crm", fields, metrics={}, at=at, by="test")
+
+    def listmonk(self, *more: str) -> Result:
+        arguments = ["--connection", "crm", "--list", "3", "--campaign", CAMPAIGN]
+        return self._run(listmonk, [*arguments, *more])
 
     def mautic(self, *more: str) -> Result:
         arguments = ["--connection", "crm", "--segment", "newsletter", "--sending", "april-1"]
@@ -57,14 +64,13 @@ class Desk:
 
 
 @pytest.fixture
-def desk(sqlite, monkeypatch) -> Desk:
+def desk(database_url, monkeypatch) -> Desk:
     monkeypatch.setenv("BANDITS_EGRESS_NETWORKS", LOCAL)
     monkeypatch.setenv("KEILA_API_KEY", KeilaServer.key)
-    url = sqlite.upgraded()
-    with closing(open_store(url)) as store:
+    with closing(open_store(database_url)) as store:
         context = [{"name": "city", "kind": "category", "values": ["Ghent", "Bruges"]}]
         Api(store, Clock()).start(slots=SLOTS, context=context)
-    return Desk(url)
+    return Desk(database_url)
 
 
 @pytest.fixture
@@ -99,8 +105,61 @@ def keila_server() -> Iterator[KeilaServer]:
     server.stop()
 
 
+@pytest.fixture
+def listmonk_server() -> Iterator[ListmonkServer]:
+    server = ListmonkServer().start()
+    server.subscribers = {n: {"city": "Ghent"} for n in range(1, 604)}
+    yield server
+    server.stop()
+
+
+def test_listmonk_push_writes_choices_into_attributes_and_again_the_same(desk, listmonk_server):
+    server = listmonk_server
+    desk.connect("listmonk", server)
+    server.subscribers[2]["bandits"] = {"winter": {"decision": "w"}}
+    answer = desk.listmonk()
+    assert answer.exit_code == 0, answer.output
+    assert "chose for 603 contacts" in answer.output
+    first = {n: dict(a) for n, a in server.subscribers.items()}
+    own = first[1]["bandits"]["spring"]
+    assert own["decision"] == f"{CAMPAIGN}.{subscriber_uuid(1)}"
+    assert desk.events_of(own["decision"]) == (True, False)
+    assert {a["bandits"]["spring"]["subject_line"] for a in first.values()} == TEXTS
+    assert first[1]["city"] == "Ghent"
+    assert first[2]["bandits"]["winter"] == {"decision": "w"}
+    again = desk.listmonk()
+    assert "wrote 0, 603 had theirs already" in again.output
+    assert len(server.writes()) == 603
+    assert server.subscribers == first
+
+
+def test_listmonk_push_goes_on_behind_a_page(desk, listmonk_server):
+    desk.connect("listmonk", listmonk_server)
+    answer = desk.listmonk("--after", "1")
+    assert answer.exit_code == 0, answer.output
+    assert "chose for 103 contacts" in answer.output
+    assert "bandits" not in listmonk_server.subscribers[500]
+
+
+def test_listmonk_push_says_at_the_address_that_it_is_refused(desk, listmonk_server):
+    desk.connect("listmonk", listmonk_server)
+    listmonk_server.status = 403
+    answer = desk.listmonk()
+    assert isinstance(answer.exception, InvalidInput)
+    (fault,) = answer.exception.faults
+    assert fault.pointer == "api_url"
+    assert "it answered 403; 0 are written" in fault.detail
+
+
+def test_push_needs_a_connection_of_its_tool(desk, server):
+    desk.connect("mautic", server)
+    refused = desk.listmonk()
+    assert refused.exit_code == 2
+    assert "crm is no connection of listmonk" in refused.output
+
+
 def test_mautic_push_writes_each_choice_once_however_often_it_is_done(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     answer = desk.mautic()
     assert answer.exit_code == 0, answer.output
     assert "chose for 423 contacts" in answer.output
@@ -117,7 +176,7 @@ def test_mautic_push_writes_each_choice_once_however_often_it_is_done(desk, serv
 
 
 def test_mautic_push_of_another_sending_decides_anew(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     desk.mautic()
     answer = desk.mautic("--sending", "april-8")
     assert answer.exit_code == 0, answer.output
@@ -125,7 +184,7 @@ def test_mautic_push_of_another_sending_decides_anew(desk, server):
 
 
 def test_mautic_push_leaves_out_who_may_get_no_email(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     server.banned = {2, 3}
     answer = desk.mautic()
     assert "left out 2 who may get no email" in answer.output
@@ -134,7 +193,7 @@ def test_mautic_push_leaves_out_who_may_get_no_email(desk, server):
 
 
 def test_mautic_push_goes_on_where_it_broke_off(desk, server, waits):
-    desk.connect(server)
+    desk.connect("mautic", server)
     working = server.answer
 
     def fail_after_first(call):
@@ -156,7 +215,7 @@ def test_mautic_push_goes_on_where_it_broke_off(desk, server, waits):
 
 
 def test_mautic_push_tries_again_after_as_long_as_it_is_told(desk, server, waits):
-    desk.connect(server)
+    desk.connect("mautic", server)
     server.failures = [Reply(429, headers={"Retry-After": "7"}), Reply(503)]
     answer = desk.mautic()
     assert answer.exit_code == 0, answer.output
@@ -165,7 +224,7 @@ def test_mautic_push_tries_again_after_as_long_as_it_is_told(desk, server, waits
 
 
 def test_mautic_push_does_not_try_again_what_is_refused(desk, server, waits):
-    desk.connect(server)
+    desk.connect("mautic", server)
     server.failures = [Reply(403)]
     answer = desk.mautic()
     assert answer.exit_code != 0
@@ -175,7 +234,7 @@ def test_mautic_push_does_not_try_again_what_is_refused(desk, server, waits):
 
 def test_mautic_push_refuses_where_a_field_is_missing(desk, server):
     """Mautic takes fields that it does not have, and drops them without a word."""
-    desk.connect(server)
+    desk.connect("mautic", server)
     server.fields.remove("bandits_subject_line")
     answer = desk.mautic()
     assert answer.exit_code != 0
@@ -187,8 +246,15 @@ def test_mautic_push_refuses_where_a_field_is_missing(desk, server):
     assert server.contacts[7]["subject_of_spring"] in TEXTS
 
 
+def test_mautic_push_refuses_a_field_that_is_no_pair(desk, server):
+    desk.connect("mautic", server)
+    answer = desk.mautic("--field", "subject_line")
+    assert answer.exit_code == 2
+    assert "write SLOT=ALIAS" in answer.output
+
+
 def test_mautic_push_cancels_what_a_contact_did_not_get(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     server.gone = {5}
     answer = desk.mautic()
     assert answer.exit_code == 0, answer.output
@@ -198,7 +264,7 @@ def test_mautic_push_cancels_what_a_contact_did_not_get(desk, server):
 
 
 def test_mautic_dry_run_writes_and_records_nothing(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     answer = desk.mautic("--dry-run")
     assert "would choose for 423 contacts" in answer.output
     assert server.writes() == []
@@ -206,7 +272,7 @@ def test_mautic_dry_run_writes_and_records_nothing(desk, server):
 
 
 def test_mautic_push_signs_in_by_client_credentials_and_renews_its_token(desk, server):
-    desk.connect(server, api_sign_in="oauth2")
+    desk.connect("mautic", server, api_sign_in="oauth2")
     server.oauth = True
     working = server.answer
 
@@ -229,13 +295,13 @@ def test_mautic_push_signs_in_by_client_credentials_and_renews_its_token(desk, s
 
 
 def test_mautic_push_signs_in_with_a_password(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     desk.mautic()
     assert {c.headers["Authorization"] for c in server.calls} == {"Basic YmFuZGl0czp3b3Jk"}
 
 
 def test_mautic_push_is_held_by_the_egress_guard(desk, server, monkeypatch):
-    desk.connect(server)
+    desk.connect("mautic", server)
     monkeypatch.setenv("BANDITS_EGRESS_NETWORKS", "")
     answer = desk.mautic()
     assert answer.exit_code != 0
@@ -244,7 +310,7 @@ def test_mautic_push_is_held_by_the_egress_guard(desk, server, monkeypatch):
 
 
 def test_mautic_push_ends_where_pages_do_not_go_on(desk, server):
-    desk.connect(server)
+    desk.connect("mautic", server)
     working = server.answer
 
     def same_page(call):

@@ -1,21 +1,16 @@
-"""Clicks and views of a listmonk server, pulled; and choices pushed into its subscribers."""
+"""Clicks and views of a listmonk server, pulled."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from threading import Event
 
 import pytest
-from click.testing import CliRunner
 
 from bandits.errors import InvalidInput
 from bandits.schemas import Request
-from storage import open_store
-from tests.integration.conftest import NOW, Api, Clock
+from tests.integration.conftest import NOW
 from tests.listmonk_server import CAMPAIGN, PASSWORD, ListmonkServer, subscriber_uuid
 from webapp.egress import EgressGuard
-from webapp.list_tools.commands import listmonk
-from webapp.list_tools.tool_api import ToolUnavailable
 from webapp.listmonk.pull_worker import OVERLAP_SECONDS, PullWorker
 from webapp.webhooks.connection_setup import (
     add_connection,
@@ -98,22 +93,22 @@ def test_pull_begins_before_the_last_complete_one(desk, monkeypatch):
     assert "answered 500" in desk.state().rejection
     desk.server.status = 200
     desk.new_worker().look()
-    since = datetime.fromisoformat(desk.server.queries[-1]["since"][0]).timestamp()
+    since = datetime.fromisoformat(desk.server.queries()[-1]["since"]).timestamp()
     assert since == NOW + 60 - OVERLAP_SECONDS
 
 
 def test_server_is_asked_at_its_turn_alone(desk):
     desk.worker.look()
     desk.worker.look()
-    assert len(desk.server.queries) == 1
+    assert len(desk.server.queries()) == 1
     desk.connections.set_paused("lists", paused=True, at=NOW, by="test")
     desk.new_worker().look()
-    assert len(desk.server.queries) == 1
+    assert len(desk.server.queries()) == 1
 
 
 def test_private_address_is_called_only_where_it_is_allowed(desk):
     desk.new_worker(networks="").look()
-    assert desk.server.queries == []
+    assert desk.server.queries() == []
     assert "private network" in desk.state().rejection
 
 
@@ -122,43 +117,6 @@ def test_row_that_cannot_be_read_takes_no_other_with_it(desk):
     desk.worker.look()
     assert (desk.events(0), desk.events(1)) == ([], ["click"])
     assert desk.state().counts.refused == 1
-
-
-def test_push_writes_choices_into_attributes_and_again_the_same(server, sqlite, monkeypatch):
-    monkeypatch.setenv("BANDITS_EGRESS_NETWORKS", LOCAL)
-    server.subscribers = {n: {"city": "Ghent"} for n in range(1, 604)}
-    url = sqlite.upgraded()
-    with closing(open_store(url)) as store:
-        connect(store.connections, server, NOW)
-        api = Api(store, Clock())
-        variants = [{"key": "a", "payload": {"text": "A subject"}}, {"key": "b"}]
-        api.start(slots=[{"key": "subject_line", "variants": variants}])
-    arguments = ["push", "--database", url, "--connection", "lists", "--list", "3"]
-    arguments += ["--campaign", CAMPAIGN, "spring"]
-    answer = CliRunner().invoke(listmonk, arguments)
-    assert answer.exit_code == 0, answer.output
-    assert "chose for 603 contacts" in answer.output
-    first = {n: dict(a) for n, a in server.subscribers.items()}
-    own = first[1]["bandits"]["spring"]
-    assert own["decision"] == f"{CAMPAIGN}.{subscriber_uuid(1)}"
-    assert {a["bandits"]["spring"]["subject_line"] for a in first.values()} == {"A subject", "b"}
-    assert first[1]["city"] == "Ghent"
-    assert CliRunner().invoke(listmonk, arguments).exit_code == 0
-    assert server.subscribers == first
-
-
-def test_push_tells_where_it_broke_off(server, sqlite, monkeypatch):
-    monkeypatch.setenv("BANDITS_EGRESS_NETWORKS", LOCAL)
-    url = sqlite.upgraded()
-    server.status = 403
-    with closing(open_store(url)) as store:
-        connect(store.connections, server, NOW)
-        Api(store, Clock()).start()
-    arguments = ["push", "--database", url, "--connection", "lists", "--list", "3"]
-    answer = CliRunner().invoke(listmonk, [*arguments, "--campaign", CAMPAIGN, "spring"])
-    assert answer.exit_code != 0
-    assert "403" in str(answer.exception or answer.output)
-    assert not isinstance(answer.exception, ToolUnavailable)
 
 
 def test_rotation_of_the_password_keeps_the_token(desk):

@@ -338,6 +338,19 @@ def test_an_export_of_latest_values_without_their_times_is_refused(write, column
     assert "the latest one counts" in detail
 
 
+def test_an_export_asks_for_the_times_of_values_before_it_reads_any(write) -> None:
+    columns = EventColumns(metrics={"click": "click", "margin": "margin"})
+    table = write("decision_id,click,margin\nd-1,1,\n")
+    (detail,) = refusal(lambda: RewardExport(table, MARGIN, columns))
+    assert "margin: choose the column of the times" in detail
+
+
+def test_an_export_tells_times_of_events_and_of_values_apart(write) -> None:
+    text = "decision_id,click,at,as_of\nd-1,1,1800000000,\nd-1,1,,1800000000\nd-1,1,,\n"
+    columns = EventColumns(metrics={"click": "click"}, occurred_at="at", as_of="as_of")
+    assert len({reward.event_id for reward in rewards(write(text), columns)}) == 3
+
+
 def test_an_export_names_its_columns_and_metrics_rightly(write) -> None:
     table = write("decision_id,clicks\nd-1,1\n")
     for columns, said in [

@@ -3,8 +3,7 @@
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import httpx
 from msgspec import Meta, Struct
@@ -36,7 +35,7 @@ class _SubscriberPage(Struct, frozen=True):
     data: _Results
 
 
-class ListmonkApi:
+class ListmonkApi(ToolApi):
     """API of one listmonk server; used in a ``with`` statement."""
 
     def __init__(self, guard: EgressGuard, url: str, user: str, token: str) -> None:
@@ -45,20 +44,7 @@ class ListmonkApi:
         Raises:
             EgressRefused: it may not be called.
         """
-        self._api = ToolApi(guard, url, httpx.BasicAuth(user, token))
-
-    def __enter__(self) -> Self:
-        """Use it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End its connections."""
-        self._api.__exit__(kind, error, trace)
+        super().__init__(guard, url, httpx.BasicAuth(user, token))
 
     def export(self, name: Export, since: float) -> Iterator[bytes]:
         """Yield what happened since a time, in seconds since 1970: CSV files with the header each.
@@ -69,7 +55,7 @@ class ListmonkApi:
         at = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
         path = f"api/maintenance/analytics/{name}/export"
         with (
-            self._api.stream(path, {"since": at}) as response,
+            self.stream(path, {"since": at}) as response,
             closing(_rows(response.iter_lines())) as parts,
         ):
             yield from parts
@@ -92,7 +78,7 @@ class ListmonkApi:
                 "order_by": "id",
                 "order": "asc",
             }
-            _, page = self._api.call("GET", "api/subscribers", _SubscriberPage, query=query)
+            _, page = self.call("GET", "api/subscribers", _SubscriberPage, query=query)
             subscribers = page.data.results if page is not None else []
             if subscribers:
                 yield number, subscribers
@@ -106,7 +92,7 @@ class ListmonkApi:
             ToolUnavailable: it does not answer as it should.
         """
         path = f"api/subscribers/{subscriber_id}"
-        self._api.call("PATCH", path, dict, body={"attribs": attribs})
+        self.call("PATCH", path, dict, body={"attribs": attribs})
 
 
 def _rows(lines: Iterator[str]) -> Generator[bytes, None, None]:

@@ -138,7 +138,9 @@ def _traps(kind: ConnectionKind) -> str:
 
 def _fields(kind: ConnectionKind) -> str:
     rows = [
-        f"| `{field.name}` | {field.label} | {field.help} | {'yes' if field.secret else 'no'} |"
+        f"| `{field.name}` | {field.label} | {field.help}"
+        f"{' Made and shown once where it is left out.' if field.generated else ''}"
+        f" | {'yes' if field.secret else 'no'} |"
         for field in kind.fields
     ]
     head = "| field | | | secret |\n|---|---|---|---|\n"

@@ -25,7 +25,7 @@ PASSWORD_FIELDS = (
     ConnectionField(
         name="password",
         label="Password",
-        help="The password that the mailer sends; leave it empty to get a new one.",
+        help="The password that the mailer sends.",
         generated=True,
         fault=_password_fault,
     ),

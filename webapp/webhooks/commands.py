@@ -55,6 +55,12 @@ def connection() -> None:
     metavar="EVENT=METRIC",
     help="the metric that events of a name feed, if it is not the name itself",
 )
+@click.option(
+    "--excludes-bounces",
+    is_flag=True,
+    help="leave out emails to addresses that do not exist; careful: content also decides what "
+    "bounces, and where versions bounce differently the comparison is then biased",
+)
 @click.argument("kind")
 @click.argument("key")
 def add_command(  # noqa: PLR0913 - one for each option
@@ -64,6 +70,7 @@ def add_command(  # noqa: PLR0913 - one for each option
     secret_stdin: bool,
     pairs: Sequence[str],
     metrics: Sequence[str],
+    excludes_bounces: bool,
     kind: str,
     key: str,
 ) -> None:
@@ -77,6 +84,7 @@ def add_command(  # noqa: PLR0913 - one for each option
             key,
             _values(declared, _secret(secret, from_stdin=secret_stdin), pairs),
             metrics=_pairs(metrics, "--metric"),
+            excludes_bounces=excludes_bounces,
             at=time.time(),
             by=_BY,
         )

@@ -150,6 +150,7 @@ def test_page_warns_that_leaving_bounces_out_biases_and_changes_it(site, admin, 
     page = admin.get(MAILER).text
     assert "the comparison is biased" in page
     assert "checked" not in page
+    assert "the comparison is biased" in admin.get(NEW).text
     admin.post(MAILER, {"metrics": "", "excludes_bounces": "on"})
     assert site.store.connections.find("mailer").excludes_bounces
     assert 'id="excludes_bounces"' in (page := admin.get(MAILER).text)
@@ -164,6 +165,8 @@ def test_page_warns_that_leaving_bounces_out_biases_and_changes_it(site, admin, 
     noted = [change.after for change in site.store.accounts.changes(subject="connection:mailer")]
     values = [after["excludes_bounces"] for after in noted if "excludes_bounces" in after]
     assert sorted(values) == [False, True]
+    (change,) = site.store.accounts.changes(subject="connection:other")
+    assert change.after["excludes_bounces"] is True
 
 
 def test_rotation_needs_the_password_and_keeps_the_old_secret(site, admin, mailer, password):

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 from plotly.graph_objects import Figure
 
+from bandits.actors import actor_of
+
 HOSTILE = "</script><script>alert(1)</script>"
 MARK = re.compile(r"<script>alert|<img src=x|<svg/onload")
 
@@ -387,6 +389,19 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
     assert "&#34;channel&#34;:&#34;Web&#34;" in page
 
 
+def test_the_setup_tells_which_value_of_an_email_counts(site, viewer):
+    metrics = {
+        "margin": {"latest": True, "low": -20.0, "high": 90.0},
+        "order": {"high": 50.0},
+        "click": {},
+    }
+    site.make(policy={"name": "thompson_gaussian"}, reward={"metrics": metrics})
+    text = words(viewer.get("/experiments/sale/setup").text)
+    assert "margin : worth 1 for each unit, the latest value of an email (−20 to 90)" in text
+    assert "order : worth 1 for each unit, the largest of an email (0 to 50)" in text
+    assert "click : worth 1, once an email" in text
+
+
 def test_health_names_the_key_that_introduced_the_restrictions(site, viewer):
     site.make()
     key = site.accounts.keys.create("Newsletter", ["choose"], at=site.clock(), by="test").key
@@ -395,6 +410,25 @@ def test_health_names_the_key_that_introduced_the_restrictions(site, viewer):
     text = words(viewer.get("/experiments/sale").text)
     assert "Senders narrowed emails to 2 different sets of versions" in text
     assert "2 came first from the API key “Newsletter”" in text
+
+
+def test_health_warns_of_emails_that_a_connection_left_out_after_bounces(site, viewer):
+    site.make(holdout=0.0)
+    site.send("sale", 5)
+    sentence = "left out after bounces"
+    assert sentence not in words(viewer.get("/experiments/sale").text)
+    decisions = site.engine.choose("sale", [_request()(f"bounced-{i}") for i in range(3)])
+    ids = [str(decision.decision_id) for decision in decisions]
+    site.engine.cancel(ids[:2], actor=actor_of("connection", "mailer"))
+    site.engine.cancel(ids[2:])
+    site.clock.now += 11
+    site.engine.learn("sale")
+    page = viewer.get("/experiments/sale").text
+    assert f"2 emails {sentence}" in words(page)
+    assert "the comparison is biased" in words(page)
+    rows = csv.DictReader(io.StringIO(viewer.get("/experiments/sale/health.csv").text))
+    (state,) = [row["state"] for row in rows if sentence in " ".join(map(str, row.values()))]
+    assert state == "look at this"
 
 
 def test_a_stored_block_is_shown_in_a_frame_that_can_do_nothing(site, viewer):

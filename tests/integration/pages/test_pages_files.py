@@ -250,6 +250,29 @@ def test_an_export_of_latest_values_asks_for_their_times(site, desk):
     assert site.engine.receipt(str(one)).reward == pytest.approx(9.0)
 
 
+def test_an_export_of_events_has_their_times_and_those_of_their_values(site, desk):
+    metrics = {"click": {}, "margin": {"latest": True, "high": 90.0}}
+    site.make(policy={"name": "thompson_gaussian"}, reward={"metrics": metrics})
+    (decision,) = site.engine.choose("sale", [Request("a")])
+    site.clock.now += 60
+    one, at = decision.decision_id, site.clock.now - 30.0
+    rows = f"{one},margin,9,{at},1800000060\n{one},margin,4,{at},1800000000\n"
+    text = f"decision_id,metric,value,occurred_at,as_of\n{rows}"
+    _, page = desk.work(text, "results", shape="rows")
+    assert "2 events<" in page
+    receipt = site.engine.receipt(str(one))
+    assert receipt.reward == pytest.approx(9.0)
+    times = [event["occurred_at"].timestamp() for event in receipt.events]
+    assert times == pytest.approx([at, at])
+
+
+def test_an_export_without_latest_values_does_not_ask_for_their_times(site, desk):
+    site.make()
+    page = desk.visitor.get(desk.upload("decision_id,click\nd,1\n", "results").location).text
+    assert "When it happened" in page
+    assert "When the value was current" not in page
+
+
 def test_an_export_with_a_value_that_does_not_fit_reports_nothing(site, desk):
     site.make()
     (decision,) = site.engine.choose("sale", [Request("a")])

@@ -386,6 +386,7 @@ def _readable(text: str) -> str:
         return text
 
 
+@pages.app_template_filter("kind_text")
 def _markup(text: str) -> Markup:
     """Turn the little Markdown that kinds use (code, strong, links) into HTML, all else escaped."""
     html, end = Markup(), 0

@@ -257,8 +257,8 @@ KIND = ConnectionKind(
     passing=(
         'Send each email with the message tag `bandits_decision`: `"EmailTags": [{"Name":'
         ' "bandits_decision", "Value": "…"}]`, or the header `X-SES-MESSAGE-TAGS`. An email of'
-        " several campaigns has `bandits_1`, `bandits_2` …. Amazon allows only letters, digits,"
-        " `_` and `-` in a tag, so an id of your own must keep to them."
+        " several campaigns has `bandits_1`, `bandits_2` and so on. Amazon allows only letters,"
+        " digits, `_` and `-` in a tag, so an id of your own must keep to them."
     ),
     sample=SendSample(_SAMPLE, imports="import os\n\nimport boto3\n"),
     traps=(

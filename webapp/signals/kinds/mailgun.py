@@ -154,7 +154,7 @@ KIND = ConnectionKind(
     ),
     passing=(
         "Send each email with the variable `v:bandits_decision`. An email of several campaigns"
-        " has `v:bandits_1`, `v:bandits_2` …."
+        " has `v:bandits_1`, `v:bandits_2` and so on."
     ),
     sample=SendSample(_SAMPLE),
     traps=(

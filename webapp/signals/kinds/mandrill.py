@@ -184,7 +184,7 @@ KIND = ConnectionKind(
     passing=(
         'Send each email with the metadata `bandits_decision`: `"metadata": {"bandits_decision":'
         ' "…"}`, or `recipient_metadata` for a message to several recipients. An email of several'
-        " campaigns has `bandits_1`, `bandits_2` …."
+        " campaigns has `bandits_1`, `bandits_2` and so on."
     ),
     sample=SendSample(_SAMPLE),
     traps=(

@@ -180,7 +180,7 @@ KIND = ConnectionKind(
         ConnectionField(
             name="secret",
             label="Secret",
-            help="The secret of the webhook at Mautic; leave it empty to get a new one.",
+            help="The secret of the webhook at Mautic.",
             generated=True,
         ),
         *api_fields(
@@ -210,9 +210,9 @@ KIND = ConnectionKind(
     ),
     passing=(
         "Write the decision's id into a custom field of the contact with the alias"
-        " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field"
-        " holds the newest decision, so a late click on an earlier email counts for the newest."
-        " For one contact it is a call of Mautic's API, as here; for a whole segment,"
+        " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` and so on. The"
+        " field holds the newest decision, so a late click on an earlier email counts for the"
+        " newest. For one contact it is a call of Mautic's API, as here; for a whole segment,"
         " [`bandits mautic push`](../list-tools/mautic.md) does it."
     ),
     sample=SendSample(_SAMPLE),

@@ -159,8 +159,8 @@ KIND = ConnectionKind(
     ),
     passing=(
         'Send each email with the metadata `bandits_decision`: `"Metadata": {"bandits_decision":'
-        ' "…"}`. An email of several campaigns has `bandits_1`, `bandits_2` …. Postmark limits'
-        " the length of values; our own ids (36 characters) fit."
+        ' "…"}`. An email of several campaigns has `bandits_1`, `bandits_2` and so on.'
+        " Postmark limits the length of values; our own ids (36 characters) fit."
     ),
     sample=SendSample(_SAMPLE),
     traps=(

@@ -170,9 +170,9 @@ KIND = ConnectionKind(
     ),
     passing=(
         'Send each email with the tag `bandits_decision`: `"tags": [{"name": "bandits_decision",'
-        ' "value": "…"}]`. An email of several campaigns has `bandits_1`, `bandits_2` …. Resend'
-        " allows only letters, digits, `_` and `-` in a tag, so an id of your own must keep to"
-        " them."
+        ' "value": "…"}]`. An email of several campaigns has `bandits_1`, `bandits_2` and so on.'
+        " Resend allows only letters, digits, `_` and `-` in a tag, so an id of your own must keep"
+        " to them."
     ),
     sample=SendSample(_SAMPLE),
     traps=(

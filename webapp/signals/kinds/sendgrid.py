@@ -192,13 +192,13 @@ KIND = ConnectionKind(
     passing=(
         'Send each email with the custom argument `bandits_decision`: `"custom_args":'
         ' {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`, `bandits_2`'
-        " …."
+        " and so on."
     ),
     sample=SendSample(_SAMPLE),
     traps=(
         (
             "SendGrid puts custom arguments beside its own fields, and its own win. So keep to the"
-            " names `bandits_decision` and `bandits_1` …."
+            " names `bandits_decision` and `bandits_1`."
         ),
         (
             "One event id of SendGrid's may stand for two events of different names. Both count"

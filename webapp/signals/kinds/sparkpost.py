@@ -164,7 +164,7 @@ KIND = ConnectionKind(
     passing=(
         'Send each recipient with the metadata `bandits_decision`: `"metadata":'
         ' {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`, `bandits_2`'
-        " …."
+        " and so on."
     ),
     sample=SendSample(_SAMPLE),
     traps=(

@@ -122,7 +122,7 @@ KIND = ConnectionKind(
         ConnectionField(
             name="signing_secret",
             label="Signing secret",
-            help="The secret that the sender signs with; leave it empty to get a new one.",
+            help="The secret that the sender signs with.",
             generated=True,
             prefix=SECRET_PREFIX,
             fault=secret_fault,
@@ -145,11 +145,11 @@ KIND = ConnectionKind(
     ),
     passing=(
         "`data.bandits_decision` is the decision's id. An event of an email of several campaigns"
-        " has `data.bandits_1`, `data.bandits_2` …. `data.value` is the amount of an order or"
-        " refund, 1 if missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url`"
-        " are optional. Where your shop knows the customer alone, send `data.subject_id` and"
-        " `timestamp`, and let a campaign count such orders. `data.original_id` of a refund is the"
-        " `webhook-id` of its order. `data.as_of`, a time like `timestamp`, says since when"
+        " has `data.bandits_1`, `data.bandits_2` and so on. `data.value` is the amount of an order"
+        " or refund, 1 if missing. `data.message_id`, `data.subject_id`, `data.email` and"
+        " `data.url` are optional. Where your shop knows the customer alone, send `data.subject_id`"
+        " and `timestamp`, and let a campaign count such orders. `data.original_id` of a refund is"
+        " the `webhook-id` of its order. `data.as_of`, a time like `timestamp`, says since when"
         " `data.value` holds; metrics that count their latest value need it."
     ),
     sample=SendSample(_SAMPLE, imports=_IMPORTS),
