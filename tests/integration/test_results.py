@@ -1,14 +1,19 @@
 """What results say of a log: findings on what has closed, and the health of the rest."""
 
+import dataclasses
 from datetime import UTC, datetime
 
 import msgspec
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from bandits.engine import Engine
+from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.analysis.findings import Analysis
 from bandits.engine.sums import load_inference_state
 from bandits.experiment import Experiment
+from bandits.inference.overlap import OverlapSums
 from bandits.inference.state import InferenceState
 from bandits.schemas import Request, Reward
 from storage.snapshots.verify import compare
@@ -36,6 +41,15 @@ def send(engine, n, **given):
 
 def click(engine, ids, event_id="e"):
     return engine.reward([Reward(i, event_id, "click") for i in ids])
+
+
+def analysis_of(engine):
+    """Read the newest sums as results do."""
+    record = engine.store.experiments.record("spring")
+    snapshot = engine.store.snapshots.snapshot("spring", record.learned_version)
+    configuration = record.configuration
+    active = ActivePolicy.restore(record, configuration, snapshot, lambda _: configuration)
+    return Analysis(active, load_inference_state(configuration, snapshot))
 
 
 def proven(engine):
@@ -250,6 +264,46 @@ def test_emails_of_a_control_group_that_returns_are_not_the_controls(
         estimates.append(own - of_control)
     assert results.arms[1].lift.estimate == pytest.approx(estimates[returning])
     assert estimates[0] != pytest.approx(estimates[1])  # the held out click half as often again
+
+
+def test_lift_in_a_segment_has_the_control_group_as_well(engine, sender, now):
+    plan = {"kind": "category", "name": "plan", "values": ["free", "paid"]}
+    declared = DECLARED | {"context": [plan], "assignment": "per_subject"}
+    sender.start(**declared, holdout=0.4)
+    for wave in range(2):
+        plans = ("free", "paid") * 600
+        requests = [Request(f"u-{wave}-{i}", {"plan": p}) for i, p in enumerate(plans)]
+        made = engine.choose("spring", requests)
+        click(engine, [str(d.decision_id) for d in made if d.holdout][::2])
+        click(engine, [str(d.decision_id) for d in made if not d.holdout][::3])
+        now[0] += 200
+        engine.learn("spring")
+    results, analysis = proven(engine), analysis_of(engine)
+    sums = analysis.inference.group_segment_overlap
+    for row, of_segment in zip(results.features[0].segments[:2], sums.sums, strict=False):
+        places = sums.comparisons.places
+        own, of_control = of_segment[:, [places[0, 1, 0], places[0, 1, 1]]][1:3]
+        expected = of_control[0] / own[0] - of_control[1] / own[1]
+        lift = next(x.lift for x in row.lifts if x.variant == "b")
+        assert lift.estimate == pytest.approx(expected)
+        assert lift.promise == "overlap"
+
+
+def test_lift_is_over_all_emails_where_the_shares_of_most_are_unknown(engine, sender, now):
+    sender.start(**DECLARED, floor=0.05)
+    click(engine, send(engine, 600)[::2])
+    now[0] += 200
+    engine.learn("spring")
+    analysis = analysis_of(engine)
+    assert analysis.lifts[1].promise == "overlap"
+    few = OverlapSums(
+        analysis.inference.overlap.comparisons,
+        np.asarray(0.4 * analysis.closed.sum()),
+        analysis.inference.overlap.sums,
+    )
+    removed = dataclasses.replace(analysis.inference, overlap=few)
+    assert Analysis(analysis.active, removed).lifts[1].promise == "weighted"
+    assert Analysis(analysis.active, analysis.inference, resumming=True).overlap is None
 
 
 def test_lift_of_a_policy_that_decides_by_recipient_is_over_all_emails(engine, sender, now):

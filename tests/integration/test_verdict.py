@@ -5,6 +5,7 @@ import pytest
 from msgspec import convert
 
 from bandits.engine import Engine
+from bandits.engine.analysis import findings
 from bandits.experiment import Experiment
 from bandits.schemas import Request, Reward
 from storage import open_store, upgrade
@@ -171,6 +172,24 @@ def test_version_that_joins_leaves_what_was_known(campaign) -> None:
     assert all(a.value.promise == "rate" for a in results.arms)
     width, earlier = (r.arms[1].value.high - r.arms[1].value.low for r in (results, before))
     assert width < earlier
+
+
+def test_last_days_are_compared_by_overlap_while_there_are_none_before(campaign, monkeypatch):
+    compared = []
+    agreement = findings.recent_agreement
+
+    def spy(facts, now, before, trends, **rest):
+        compared.append((now.n.tolist(), before.n.tolist()))
+        return agreement(facts, now, before, trends, **rest)
+
+    monkeypatch.setattr(findings, "recent_agreement", spy)
+    spring = campaign()
+    spring.days(7, 400, BETTER)
+    spring.verdict()
+    assert compared[-1] == ([pytest.approx(7 * 400 / 4)], [0.0])  # under equal shares h is 1/4
+    spring.days(3, 400, BETTER)
+    spring.verdict()
+    assert compared[-1] == ([pytest.approx(7 * 400)], [pytest.approx(2 * 400)])
 
 
 def test_claim_that_more_data_withdraw_stays_as_a_dated_statement(campaign) -> None:
