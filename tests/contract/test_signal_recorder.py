@@ -211,7 +211,7 @@ def test_bounce_of_an_address_takes_its_decision_out_where_the_connection_says_s
 
 
 def test_bounces_of_all_new_emails_are_told_though_nothing_new_is_learned(excluding, now):
-    """Before: whoever had read the results was told of none until the next version."""
+    """Before: somebody who had read the results was told of none until the next version."""
     shop = excluding
     shop.choose("d-0")
     now[0] += HOUR

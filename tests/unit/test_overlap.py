@@ -30,6 +30,14 @@ def summed(comparisons: Comparisons, columns: tuple[np.ndarray, ...]) -> Overlap
     return OverlapSums.from_counts(comparisons, SHARES, counts[0])
 
 
+def evidence_of(columns: tuple[np.ndarray, ...]) -> AipwSums:
+    """Sum decisions by arm."""
+    origins, arms, rewards = columns
+    strata = np.zeros(len(arms), dtype=np.int64)
+    every = np.ones((1, 3), dtype=bool)
+    return AipwSums.from_decisions(every, strata, arms, rewards, SHARES[origins, arms])
+
+
 def test_overlap_sums_are_those_of_each_decision_by_itself() -> None:
     origins, arms, rewards = columns = decisions(400)
     sums = summed(comparisons_of(SINGLE, 0), columns)
@@ -103,10 +111,7 @@ def test_comparisons_of_many_arms_are_those_with_the_control_and_of_variants() -
 def test_comparison_is_the_difference_of_weighted_means() -> None:
     origins, arms, rewards = columns = decisions(4_000)
     sums = summed(comparisons_of(SINGLE, 0), columns)
-    strata = np.zeros(4_000, dtype=np.int64)
-    evidence = AipwSums.from_decisions(
-        np.ones((1, 3), dtype=bool), strata, arms, rewards, SHARES[origins, arms]
-    )
+    evidence = evidence_of(columns)
     scores = compare(sums, sums.comparisons.arms(2, [0]), evidence, worth=np.ones(3))
     of_pair = [SHARES[origins, 0] / SHARES[origins][:, [0, 2]].sum(axis=1), 0]
     of_pair[1] = (SHARES[origins, 2] > 0) * (1 - of_pair[0])
@@ -129,14 +134,8 @@ def test_comparison_is_the_difference_of_weighted_means() -> None:
 
 
 def test_variant_is_compared_over_all_arms_that_show_it() -> None:
-    origins, arms, rewards = columns = decisions(4_000)
-    evidence = AipwSums.from_decisions(
-        np.ones((1, 3), dtype=bool),
-        np.zeros(4_000, dtype=np.int64),
-        arms,
-        rewards,
-        SHARES[origins, arms],
-    )
+    columns = decisions(4_000)
+    evidence = evidence_of(columns)
     sums = summed(comparisons_of(((0, 0), (1, 0), (0, 1)), 0), columns)
     single = summed(comparisons_of(SINGLE, 0), columns)
     for slot, arm in ((0, 1), (1, 2)):  # each variant is shown by one arm beside the control
@@ -149,15 +148,9 @@ def test_variant_is_compared_over_all_arms_that_show_it() -> None:
 
 
 def test_design_effect_widens_and_asks_for_more() -> None:
-    origins, arms, rewards = columns = decisions(4_000)
+    columns = decisions(4_000)
     sums = summed(comparisons_of(SINGLE, 0), columns)
-    evidence = AipwSums.from_decisions(
-        np.ones((1, 3), dtype=bool),
-        np.zeros(4_000, dtype=np.int64),
-        arms,
-        rewards,
-        SHARES[origins, arms],
-    )
+    evidence = evidence_of(columns)
     place = sums.comparisons.arms(1, [0])
     plain = compare(sums, place, evidence, worth=np.ones(3))
     clustered = compare(sums, place, evidence, worth=np.ones(3), design_effect=4.0)
@@ -165,3 +158,38 @@ def test_design_effect_widens_and_asks_for_more() -> None:
     assert clustered.conversions[0] == pytest.approx(plain.conversions[0] / 4)
     halved = compare(sums, place, evidence, worth=np.full(3, 0.5))
     assert halved.conversions[0] == pytest.approx(plain.conversions[0] / 2)
+    assert clustered.variation_expected[0] == pytest.approx(16 * plain.variation_expected[0])
+
+
+def test_variation_is_the_larger_of_the_modelled_and_the_observed() -> None:
+    columns = decisions(4_000)
+    sums = summed(comparisons_of(SINGLE, 0), columns)
+    place = sums.comparisons.arms(1, [0])
+    both = np.array([place[0], sums.comparisons.opposite[place[0]]])
+
+    def variation(*rows: int) -> float:
+        larger = sums.sums.copy()
+        larger[np.ix_(rows, both)] *= 10
+        of_larger = OverlapSums(sums.comparisons, sums.decisions, larger)
+        return compare(of_larger, place, evidence_of(columns), worth=np.ones(3)).variation[0]
+
+    plain = compare(sums, place, evidence_of(columns), worth=np.ones(3)).variation[0]
+    assert variation(3, 4, 5) > 9 * plain  # Σ w² (R − m)²
+    assert variation(7) == pytest.approx(10 * plain, rel=0.1)  # Σ h² / π
+
+
+def test_side_without_conversions_has_those_of_its_decisions_by_the_rate_of_all() -> None:
+    columns = decisions(4_000)
+    sums, evidence = summed(comparisons_of(SINGLE, 0), columns), evidence_of(columns)
+    place = sums.comparisons.arms(1, [0])
+    none = sums.sums.copy()
+    none[[0, 2, 4, 5], place[0]] = 0.0
+    scores = compare(
+        OverlapSums(sums.comparisons, sums.decisions, none), place, evidence, worth=np.ones(3)
+    )
+    rate = evidence.earning.sum() / evidence.sends.sum()
+    decisions_of_side = sums.sums[1, place[0]] ** 2 / sums.sums[3, place[0]]
+    assert scores.conversions[0] == pytest.approx(rate * decisions_of_side)
+    n, total, square = (evidence.moments[..., i, 0, :].sum() for i in range(3))
+    pooled = square / n - (total / n) ** 2
+    assert scores.variation[0] > pooled * sums.sums[7, place[0]]  # it varies as all arms do
