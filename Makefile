@@ -109,9 +109,10 @@ clean:
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium tests/install-proxies tests/install-languages
+.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium tests/install-proxies tests/install-languages tests/install-debootstrap
 	$(BIN)/$(INSTALL) -r requirements/test.txt -r requirements/check.txt
 	tests/install-chromium
 	tests/install-proxies
 	tests/install-languages
+	tests/install-debootstrap
 	touch $@

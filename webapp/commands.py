@@ -88,8 +88,13 @@ def serve(  # noqa: PLR0913 - one for each option
     log_level: str | None,
     access_log: bool | None,
 ) -> None:
-    """Serve the API, the pages and the learner; migrates the database first."""
-    from webapp.server import Address, serve  # noqa: PLC0415 - other commands need no web server
+    """Serve the API, the pages and the learner; migrates the database first.
+
+    A socket that systemd hands over comes before --host and --port.
+    """
+    # Other commands need no web server.
+    from webapp.listener import activated_socket  # noqa: PLC0415
+    from webapp.server import Address, serve  # noqa: PLC0415
 
     flag = None if access_log is None else "true"
     settings = Settings.read(
@@ -100,7 +105,7 @@ def serve(  # noqa: PLR0913 - one for each option
         access_log=flag,
     )
     try:
-        serve(settings, Address(host, port), workers)
+        serve(settings, Address(host, port), workers, activated_socket(os.environ))
     except InvalidInput:
         raise
     except BanditsError as error:

@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
+from ipaddress import ip_address
 from threading import Event, Thread
+from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -25,6 +27,7 @@ from storage.settings import parse_database_url
 from webapp import log_config, worker
 from webapp.egress import EgressGuard
 from webapp.fold_worker import FoldWorker
+from webapp.listener import ActivatedServer
 from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.middleware import AT_ONCE
@@ -36,6 +39,11 @@ _SPARE_THREADS = 8  # for what needs no database, while it keeps all others wait
 _KILL_SECONDS = 30
 _OTHERS = 0o077  # have no right to any file that the server creates
 _ANNOUNCE_SECONDS = 0.05
+_ANSWER_SECONDS = 30.0
+_WITHOUT_TLS = (
+    "%s is open to other machines without TLS: who is on the way can read passwords and keys; put a"
+    " proxy with TLS before it, and name that in BANDITS_TRUSTED_PROXIES"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -54,8 +62,16 @@ class PortInUse(Unavailable):
     """The address has a listener already."""
 
 
-def serve(settings: Settings, address: Address, workers: int) -> None:
+def serve(
+    settings: Settings, address: Address, workers: int, listener: socket.socket | None = None
+) -> None:
     """Serve until a signal ends it.
+
+    Args:
+        settings: of the server.
+        address: to listen at, unless there is a listener.
+        workers: web processes.
+        listener: that systemd opened, and that others may serve before and after.
 
     Raises:
         InvalidInput: the database's URL is unsupported, or SQLite is to have several workers.
@@ -72,15 +88,26 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
         lock.release()
     upgrade(settings.database_url)
     store = open_store(settings.database_url, settings.encryption_keys, settings.spool_path)
-    with reserve(address) as bound, closing(store):
-        _run(settings, bound, workers, store)
+    reserved = reserve(address) if listener is None else nullcontext(_address_of(listener))
+    with reserved as bound, closing(store):
+        warn_if_open(bound, settings.trusted_proxies)
+        _run(settings, bound, workers, store, listener)
 
 
-def _run(settings: Settings, address: Address, workers: int, store: SqlStore) -> None:
+def _run(
+    settings: Settings,
+    address: Address,
+    workers: int,
+    store: SqlStore,
+    listener: socket.socket | None,
+) -> None:
     worker.use_one_processor()  # for the fold worker
     # A forked worker would inherit the fold worker's locks as they happen to be.
     multiprocessing.set_start_method("spawn", force=True)
-    server = Granian(
+    granian: Callable[..., Any] = Granian
+    if listener is not None:
+        granian = partial(ActivatedServer, listener, settings.drain_seconds)
+    server = granian(
         "webapp.worker",
         address.host,
         address.port,
@@ -107,9 +134,12 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
     threads = (fold_thread, match_thread, pull_thread, spool_thread)
     for thread in threads:
         server.on_startup(thread.start)
-    server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
+    announced = (settings, address, listener)
+    server.on_startup(Thread(target=_announce, args=announced, daemon=True).start)
     try:
-        server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
+        descriptor = None if listener is None else listener.fileno()
+        loader = partial(worker.load, settings, folds, descriptor)
+        server.serve(target_loader=loader, wrap_loader=False)
     finally:
         stop.set()
         for thread in threads:
@@ -118,17 +148,40 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         _log.info("stopped")
 
 
-def _announce(settings: Settings, address: Address) -> None:
+def _announce(settings: Settings, address: Address, listener: socket.socket | None) -> None:
     """Log the address of the server once a worker accepts connections."""
-    while True:
-        try:
-            socket.create_connection((address.host, address.port), timeout=1).close()
-        except OSError:
-            time.sleep(_ANNOUNCE_SECONDS)
-        else:
-            break
+    while not _accepts(address, queued=listener is not None):
+        time.sleep(_ANNOUNCE_SECONDS)
     database = parse_database_url(settings.database_url)  # which hides a password
     _log.info("serving %s at %s", database, address)
+
+
+def _accepts(address: Address, *, queued: bool) -> bool:
+    """Return True once a worker accepts connections, or answers where they are queued before."""
+    try:
+        with socket.create_connection((address.host, address.port), timeout=1) as connection:
+            if queued:
+                connection.settimeout(_ANSWER_SECONDS)
+                connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                return bool(connection.recv(1))
+            return True
+    except OSError:
+        return False
+
+
+def _address_of(listener: socket.socket) -> Address:
+    host, port, *_ = listener.getsockname()
+    return Address(host, port)
+
+
+def warn_if_open(address: Address, trusted_proxies: str) -> None:
+    """Warn of an address that other machines may reach, unless a proxy is named."""
+    try:
+        is_local = ip_address(address.host).is_loopback
+    except ValueError:
+        is_local = address.host == "localhost"
+    if not is_local and not trusted_proxies:
+        _log.warning(_WITHOUT_TLS, address)
 
 
 @contextmanager

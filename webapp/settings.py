@@ -46,6 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         session_hours: people sign in again after so long.
         request_seconds: a head that takes longer is ended; so is a slow body.
         wait_seconds: a request that waits longer for the database is refused with 503.
+        drain_seconds: that a server on a socket of systemd's goes on with the connections that it
+            has, before it ends.
         rows_per_minute: that an API key without a limit of its own may send to a web worker.
         public_url: address that people reach the server at, with `url_prefix`: tracked links and
             webhooks begin with it.
@@ -82,6 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_hours: Annotated[float, Meta(ge=0.1, le=720)] = 12.0
     request_seconds: Annotated[float, Meta(ge=1, le=3600)] = 20.0
     wait_seconds: Annotated[float, Meta(ge=1, le=3600)] = 8.0
+    drain_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.5
     rows_per_minute: Annotated[int, Meta(ge=1, le=2_147_483_647)] = DEFAULT_ROWS_PER_MINUTE
     public_url: Annotated[str, Meta(max_length=2000)] | None = None
     oidc_issuer: Annotated[str, Meta(max_length=2000)] | None = None

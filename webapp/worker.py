@@ -24,6 +24,7 @@ from storage.private_files import open_own
 from storage.settings import parse_database_url
 from webapp import log_config
 from webapp.app import create_app
+from webapp.listener import drain_when_told
 from webapp.metrics import FoldMetrics
 from webapp.services import Services
 from webapp.settings import Settings
@@ -81,12 +82,13 @@ _DRAIN_SECONDS = 3.0  # shorter than a successor waits for the lock
 _log = logging.getLogger(__name__)
 
 
-def load(settings: Settings, folds: FoldMetrics) -> Flask:
+def load(settings: Settings, folds: FoldMetrics, listener: int | None = None) -> Flask:
     """Make the application in a process of its own.
 
     Args:
         settings: of the server.
         folds: counts of the launcher's fold worker, which `/metrics` shows.
+        listener: descriptor of the socket that outlives the server, where there is one.
 
     Raises:
         SystemExit: another server serves this SQLite file.
@@ -104,6 +106,8 @@ def load(settings: Settings, folds: FoldMetrics) -> Flask:
     reads = BodyReads(settings.request_seconds)
     app.wsgi_app = SlowBodies(app.wsgi_app, reads)  # type: ignore[method-assign]  # as its manual does
     Thread(target=Sweeper(reads).run, args=(Event(),), name="slow bodies", daemon=True).start()
+    if listener is not None:
+        drain_when_told(app, listener)
     gc.freeze()  # imported modules stay: collections may pass them over
     return app
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,13 +23,25 @@ from storage.accounts.roles import Scope
 from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS, wait_until
 
 BANDITS = Path(sys.executable).with_name("bandits")
+_ACTIVATION = """
+import os, sys
+
+os.dup2(int(sys.argv[1]), 3)  # as systemd hands a socket over
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="bandits.socket")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Server:
     """A running `bandits serve`, and the command line on the same database."""
 
     def __init__(
-        self, folder: Path, *options: str, database_url: str | None = None, **settings: str
+        self,
+        folder: Path,
+        *options: str,
+        database_url: str | None = None,
+        listener: socket.socket | None = None,
+        **settings: str,
     ) -> None:
         self.folder = folder
         self.database = folder / "bandits.db"
@@ -39,13 +52,19 @@ class Server:
             "BANDITS_WAIT_SECONDS": str(LIMIT_SECONDS),  # on a busy machine
             **settings,
         }
+        command = [BANDITS, "serve", "--database", self.database_url, "--port", "0", *options]
+        descriptors: tuple[int, ...] = ()
+        if listener is not None:
+            descriptors = (listener.fileno(),)
+            command = [sys.executable, "-ISc", _ACTIVATION, str(listener.fileno()), *command]
         with self.log.open("ab") as log:
             start = log.tell()
             self.process = subprocess.Popen(
-                [BANDITS, "serve", "--database", self.database_url, "--port", "0", *options],
+                command,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment(**settings),
+                pass_fds=descriptors,
             )
         self.url = self._address(start)
         self._token = ""
@@ -146,9 +165,14 @@ def start_server(tmp_path) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
     def start(
-        *options: str, folder: Path = tmp_path, database_url: str | None = None, **settings: str
+        *options: str,
+        folder: Path = tmp_path,
+        database_url: str | None = None,
+        listener: socket.socket | None = None,
+        **settings: str,
     ) -> Server:
-        started.append(Server(folder, *options, database_url=database_url, **settings))
+        where = {"database_url": database_url, "listener": listener}
+        started.append(Server(folder, *options, **where, **settings))
         return started[-1]
 
     yield start

@@ -15,7 +15,7 @@ from bandits.schemas import Decision
 from webapp import worker
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import RequestMetrics, family
-from webapp.server import Address, PortInUse, reserve
+from webapp.server import Address, PortInUse, reserve, warn_if_open
 from webapp.settings import Settings
 from webapp.worker import FileLock
 
@@ -78,6 +78,30 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
             pass
     with pytest.raises(Unavailable, match="cannot be used"), reserve(Address("192.0.2.1", 0)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies", "lines"),
+    [
+        ("0.0.0.0", "", 1),  # noqa: S104 - which is warned of
+        ("::", "", 1),
+        ("192.0.2.1", "", 1),
+        ("bandits.example", "", 1),
+        ("0.0.0.0", "10.0.0.5", 0),  # noqa: S104 - behind a proxy
+        ("127.0.0.1", "", 0),
+        ("127.0.0.2", "", 0),
+        ("::1", "", 0),
+        ("localhost", "", 0),
+    ],
+)
+def test_warning_of_an_address_that_is_open_without_a_proxy(caplog, host, proxies, lines) -> None:
+    warn_if_open(Address(host, 8000), proxies)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == lines
+    for message in messages:
+        assert str(Address(host, 8000)) in message
+        assert "without TLS" in message
+        assert "\n" not in message
 
 
 def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:

@@ -1,14 +1,17 @@
 """Senders that go on whatever happens to the server, and remember what they were told."""
 
+import json
 import random
 import shutil
+import socket
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import func, select
@@ -19,11 +22,10 @@ from bandits.errors import BanditsError
 from bandits.schemas import Decision, Request, Reward
 from storage import open_store
 from storage.schema import activations, cancellations, decisions, events
+from tests.conftest import SOAK
 from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS, join, wait_until
 
-SENDERS = 16
-PAUSE_SECONDS = 0.03  # between a sender's calls, at most
-FOLD_SECONDS = 0.2
+_PAUSE_SECONDS = 0.3  # between the tries of a call, at most
 _SEND_WITHIN_SECONDS = 3 * 86_400.0  # also where a clock is stepped by a day
 _RULE = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}, "maturity_seconds": 0}
 _PARTS = [{"key": "subject_line", "variants": [{"key": v} for v in "abc"]}]
@@ -32,6 +34,73 @@ EXPERIMENTS: list[dict[str, Any]] = [
     {"key": "once", "policy": {"name": "thompson_gaussian"}, "assignment": "per_subject"},
     {"key": "waits", "policy": {"name": "thompson_gaussian"}, "await_activation": True},
 ]
+
+# A process of its own, so that our other threads do not keep it waiting. Nothing is tried again.
+_CALLERS = """
+import http.client, json, sys, threading
+
+limit, port = float(sys.argv[1]), int(sys.argv[2])
+REQUEST = b"GET /healthz HTTP/1.1\\r\\nHost: bandits\\r\\nConnection: close\\r\\n\\r\\n"
+counts, stop = {"single": 0, "kept": 0, "ended": 0}, threading.Event()
+failures, lock = [], threading.Lock()
+
+def count(name):
+    with lock:
+        counts[name] += 1
+
+def call(once):
+    while not stop.wait(0.1):
+        try:
+            once()
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"{once.__name__}: {error!r}")
+
+def connect():
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=limit)
+
+def single():
+    connection = connect()
+    connection.request("GET", "/healthz", headers={"Connection": "close"})
+    answer = connection.getresponse()
+    assert answer.status == 200 and b"alive" in answer.read()
+    connection.close()
+    count("single")
+
+def keeper():
+    connection = None
+    def kept():
+        nonlocal connection
+        connection, now = None, connection or connect()
+        now.request("GET", "/healthz")
+        answer = now.getresponse()
+        assert answer.status == 200 and b"alive" in answer.read()
+        if answer.will_close:
+            now.close()
+            count("ended")
+        else:
+            connection = now
+        count("kept")
+    return kept
+
+threads = [threading.Thread(target=call, args=[c]) for c in (single, single, keeper(), keeper())]
+for thread in threads:
+    thread.start()
+for _ in sys.stdin:
+    print(json.dumps({"counts": counts, "failures": failures}), flush=True)
+stop.set()
+"""
+
+
+class Pace(NamedTuple):
+    """How much is sent at once, with how long a pause at most, and how often it is learned."""
+
+    senders: int = 16
+    pause_seconds: float = 0.03
+    learn_every_seconds: float = 0.1
+
+
+FULL = Pace()
+GENTLE = Pace(3, 0.3, 1.0)  # what a test does meanwhile is not slowed down
 
 
 class Ledger:
@@ -56,8 +125,16 @@ class Ledger:
 class Sender(threading.Thread):
     """Decides, reports, cancels and activates, singly and in batches, until it is told to stop."""
 
-    def __init__(self, ledger: Ledger, client: Client, number: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        client: Client,
+        number: int,
+        stop: threading.Event,
+        pause_seconds: float,
+    ) -> None:
         super().__init__(name=f"sender {number}", daemon=True)
+        self.pause_seconds = pause_seconds
         self.ledger = ledger
         self.client = client
         self.number = number
@@ -79,7 +156,7 @@ class Sender(threading.Thread):
             except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it
                 self.ledger.failures.append(error)
                 return
-            self.stop.wait(self.random.uniform(0, PAUSE_SECONDS))
+            self.stop.wait(self.random.uniform(0, self.pause_seconds))
 
     def _id(self) -> str:
         self.count += 1
@@ -172,17 +249,20 @@ class Sender(threading.Thread):
 
 
 class Load:
-    """Sixteen senders at once, and a second learner beside the server's own."""
+    """Senders at once, and a second learner beside the server's own."""
 
-    def __init__(self, url: str, token: str, database_url: str) -> None:
+    def __init__(self, urls: Sequence[str], token: str, database_url: str, pace: Pace) -> None:
+        """Send to the servers at `urls` in turn."""
+        self.pace = pace
         self.ledger = Ledger()
         self.database_url = database_url
         self.learned = 0
         self._stop = threading.Event()
         limits = CLIENT_LIMITS | {"timeout_seconds": LIMIT_SECONDS / 12}
-        self.client = Client(url, token, sleep=self._pause, **limits)
+        self.clients = [Client(url, token, sleep=self._pause, **limits) for url in urls]
         self.threads: list[threading.Thread] = [
-            Sender(self.ledger, self.client, i, self._stop) for i in range(SENDERS)
+            Sender(self.ledger, self.clients[i % len(urls)], i, self._stop, pace.pause_seconds)
+            for i in range(pace.senders)
         ]
         self.threads.append(threading.Thread(target=self._learn, daemon=True))
 
@@ -192,12 +272,12 @@ class Load:
 
     def _pause(self, seconds: float) -> None:
         """Wait between tries, but not for as long as a sender who has other things to do."""
-        self._stop.wait(min(seconds, 10 * PAUSE_SECONDS))
+        self._stop.wait(min(seconds, _PAUSE_SECONDS))
 
     def _learn(self) -> None:
         with closing(open_store(self.database_url)) as store:
             engine = Engine(store)
-            while not self._stop.wait(FOLD_SECONDS):
+            while not self._stop.wait(2 * self.pace.learn_every_seconds):
                 for declared in EXPERIMENTS:
                     try:
                         self.learned += engine.learn(declared["key"]) is not None
@@ -218,7 +298,8 @@ class Load:
     def stop(self) -> None:
         self._stop.set()
         join(*self.threads)
-        self.client.close()
+        for client in self.clients:
+            client.close()
 
     def check(self) -> None:
         """Hold the database to what was acknowledged, and to nothing that was never sent."""
@@ -258,19 +339,27 @@ class Load:
 
 
 @pytest.fixture
+def gentle() -> Pace:
+    """A pace that leaves the machine to what a test does meanwhile; a soak has none."""
+    return FULL if SOAK else GENTLE
+
+
+@pytest.fixture
 def start_load() -> Iterator[Callable[..., Load]]:
     """Make the experiments and start sending."""
     started: list[Load] = []
 
-    def start(server) -> Load:
+    def start(server, *others, pace: Pace = FULL) -> Load:
         with server.client() as api:
             for declared in EXPERIMENTS:
-                body = declared | {"slots": _PARTS, "reward": _RULE, "learn_every_seconds": 0.1}
+                body = declared | {"slots": _PARTS, "reward": _RULE}
+                body["learn_every_seconds"] = pace.learn_every_seconds
                 body["send_within_seconds"] = _SEND_WITHIN_SECONDS
                 assert api.post("/api/v1/experiments", json=body).status_code == 201
                 path = f"/api/v1/experiments/{declared['key']}/start"
                 assert api.post(path).status_code == 200
-        started.append(Load(server.url, server.token, server.database_url))
+        urls = [one.url for one in (server, *others)]
+        started.append(Load(urls, server.token, server.database_url, pace))
         started[-1].start()
         return started[-1]
 
@@ -345,3 +434,57 @@ def make_standby(folder) -> Iterator[Callable[..., Standby]]:
     yield make
     for standby in started:
         standby.stop()
+
+
+class Callers:
+    """Callers without patience: some open a connection for each call, some keep theirs."""
+
+    def __init__(self, port: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-ISc", _CALLERS, str(LIMIT_SECONDS), str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def report(self) -> dict:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def await_more(self, more: int) -> dict:
+        """Wait until both kinds have been answered so many times more."""
+        before = self.report()["counts"]
+
+        def answered() -> int:
+            now = self.report()["counts"]
+            return min(now[kind] - before[kind] for kind in ("single", "kept"))
+
+        wait_until(answered, "answers to the callers", lambda count: count >= more)
+        return self.report()
+
+    def end(self) -> None:
+        """Stop calling; a call that waits for the next server is given up."""
+        self.process.kill()
+        self.process.communicate(timeout=LIMIT_SECONDS)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A socket as systemd opens it, before any server is there."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_callers() -> Iterator[Callable[[int], Callers]]:
+    """Start callers of a port."""
+    started: list[Callers] = []
+
+    def start(port: int) -> Callers:
+        started.append(Callers(port))
+        return started[-1]
+
+    yield start
+    for callers in started:
+        callers.end()
