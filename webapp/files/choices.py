@@ -22,18 +22,35 @@ _TAIL = ("propensity", "holdout", "fallback")
 class ChoiceRows:
     """Rows of an experiment's decisions.
 
-    The columns are `subject_id`, `decision_id`, for each slot `SLOT` (the variant's key) and
-    `SLOT.FIELD` for every field that a variant's payload has, `propensity`, `holdout` and
+    The columns are those of the list itself, `subject_id`, `decision_id`, for each slot `SLOT` (the
+    variant's key) and `SLOT.FIELD` for every field that a variant's payload has, `propensity`,
+    `holdout` and
     `fallback`. A payload's field is written as text, or as JSON if it is not text. A column whose
-    name is in use gets a ``_``.
+    name is in use gets a ``_``; `subject_id` is left out where the list's own column is it.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        """Name the columns."""
-        used = {*_HEAD, *_TAIL}
+    def __init__(
+        self,
+        experiment: Experiment,
+        own: Sequence[tuple[str, pa.DataType]] = (),
+        subject: str | None = None,
+    ) -> None:
+        """Name the columns.
+
+        Args:
+            experiment: whose choices they are.
+            own: name and type of each column of the list of recipients, to begin with.
+            subject: the one of them that has subject ids.
+        """
+        own_names = {name for name, _ in own}
+        used = set(own_names)
+        head = [n for n in _HEAD if not (n == _HEAD[0] == subject and n in own_names)]
+        self._n_own = len(own)
+        self._fixed = {name: _free_name(name, used) for name in (*head, *_TAIL)}
         self._slots: list[tuple[str, str]] = []  # column, slot
         self._fields: list[tuple[str, str, str]] = []  # column, slot, field of its payload
-        columns: list[tuple[str, Any]] = [(name, pa.string()) for name in _HEAD]
+        columns: list[tuple[str, Any]] = list(own)
+        columns += [(self._fixed[name], pa.string()) for name in head]
         for slot in experiment.slots:
             name = _free_name(slot.key, used)
             self._slots.append((name, slot.key))
@@ -42,11 +59,18 @@ class ChoiceRows:
                 name = _free_name(f"{slot.key}.{field}", used)
                 self._fields.append((name, slot.key, field))
                 columns.append((name, pa.string()))
-        columns += zip(_TAIL, (pa.float64(), pa.bool_(), pa.bool_()), strict=True)
+        kinds = (pa.float64(), pa.bool_(), pa.bool_())
+        columns += [(self._fixed[n], kind) for n, kind in zip(_TAIL, kinds, strict=True)]
         self.schema = pa.schema(columns)
+        self.contents = frozenset(name for name, _, _ in self._fields)
 
-    def batch(self, requests: Sequence[Request], decisions: Sequence[Decision]) -> pa.RecordBatch:
-        """Write decisions and the requests that they answer as rows."""
+    def batch(
+        self,
+        requests: Sequence[Request],
+        decisions: Sequence[Decision],
+        own: Sequence[Sequence[Any]] = (),
+    ) -> pa.RecordBatch:
+        """Write decisions, the requests that they answer and the rows of these, if asked for."""
         cells: dict[str, list[Any]] = {
             "subject_id": [r.subject_id for r in requests],
             "decision_id": [d.decision_id for d in decisions],
@@ -58,7 +82,16 @@ class ChoiceRows:
             cells[name] = [d.slots[slot]["variant"] for d in decisions]
         for name, slot, field in self._fields:
             cells[name] = [_text(d.slots[slot].get("payload", {}).get(field)) for d in decisions]
-        return pa.RecordBatch.from_pydict(cells, schema=self.schema)
+        names = {column: name for name, column in self._fixed.items()}
+        columns: list[Sequence[Any]] = [()] * self._n_own
+        if own:
+            columns = list(zip(*own, strict=True))
+        columns += [cells[names.get(name, name)] for name in self.schema.names[self._n_own :]]
+        arrays = [
+            pa.array(column, type=kind)
+            for column, kind in zip(columns, self.schema.types, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
 def _free_name(name: str, used: set[str]) -> str:
