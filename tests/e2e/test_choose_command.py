@@ -145,7 +145,7 @@ def tear_row(sending) -> list[str]:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (break_row, "people.csv, line 20001, column 'recency': must be a number, not text 'often'"),
+        (break_row, "people.csv, line 20001, column 'recency': 'often' is not a number"),
         (drop_column, "no column 'channel' for the feature 'channel'"),
         (tear_row, "line 20002: has 2 fields, the header has 3"),
         (lambda _: ["--context", "age=recency"], "unknown feature 'age'; declared are recency"),

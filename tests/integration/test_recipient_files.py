@@ -14,6 +14,7 @@ from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.schemas import Decision, RewardReceipt
 from webapp.files.choices import ChoiceRows, check_output, write_table
+from webapp.files.file_check import check_recipients
 from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_digest
 from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.table_files import open_table
@@ -56,6 +57,13 @@ def write(tmp_path):
 def requests(table, columns=None, size=2):
     portions = RecipientFile(table, SPRING, columns).portions("run", size)
     return [r for portion in portions for r in portion.requests]
+
+
+def check(table):
+    """Read a whole file of which no row may be wrong."""
+    outcome, _ = check_recipients(RecipientFile(table, SPRING), SPRING, None)
+    outcome.refuse_useless()
+    return outcome
 
 
 def refusal(what):
@@ -126,13 +134,13 @@ def test_a_column_can_restrict_a_slot(write) -> None:
     ],
 )
 def test_a_bad_file_is_refused_at_its_place(write, text, said) -> None:
-    (detail,) = refusal(lambda: RecipientFile(write(text), SPRING).count())
+    (detail,) = refusal(lambda: check(write(text)))
     assert said in detail
 
 
 def test_several_bad_rows_are_named_at_once(write) -> None:
     rows = "".join(f"u-{i},{'x' if i % 2 else 1},\n" for i in range(100))
-    faults = refusal(RecipientFile(write("subject_id,recency,channel\n" + rows), SPRING).count)
+    faults = refusal(lambda: check(write("subject_id,recency,channel\n" + rows)))
     assert len(faults) == 20
     assert "line 3," in faults[0]
 

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.array_types import IntArray
+from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import NumberFeature
 from bandits.schemas import Request
@@ -68,6 +69,21 @@ class FileCheck(Struct, frozen=True):
         """True where there is nothing to say."""
         return not (self.repeated or self.left_out or self.mended)
 
+    def refuse_useless(self) -> None:
+        """Refuse a file of which no row fits.
+
+        Raises:
+            InvalidInput: it is one.
+        """
+        if self.usable:
+            return
+        if not self.rows:
+            raise InvalidInput.at("", "the file has a header and no rows")
+        raise InvalidInput(
+            Fault("", f"column {f.column!r}: {f.problem}" if f.column else f.problem)
+            for f in self.left_out
+        )
+
     @property
     def is_unmatched(self) -> bool:
         """True for an export none of whose events has a recipient of the campaign."""
@@ -127,25 +143,26 @@ class RejectionCounter:
 def check_recipients(
     recipients: RecipientFile,
     experiment: Experiment,
-    reject: Reject,
+    reject: Reject | None,
     progress: Callable[[int], object] = int,
-) -> FileCheck:
-    """Read a whole file of recipients.
+) -> tuple[FileCheck, IntArray]:
+    """Read a whole file of recipients; return also the first row of each row's subject (n,).
 
     Args:
         recipients: the file.
         experiment: that they are chosen for.
-        reject: takes the rows that do not fit.
+        reject: takes the rows that do not fit; without it, there must be none.
         progress: is called with the number of rows that were read.
 
     Raises:
-        InvalidInput: the file cannot be read.
+        InvalidInput: the file cannot be read; or, without `reject`, rows are invalid.
     """
-    rejected, mended = RejectionCounter(reject), _MendedValues(experiment, recipients)
+    rejected = RejectionCounter(reject or _keep)
+    mended = _MendedValues(experiment, recipients)
     usable = read = 0
     digests: list[IntArray] = []
     lines: list[int] = []
-    for portion in recipients.portions("check", reject=rejected):
+    for portion in recipients.portions("check", reject=reject and rejected):
         usable += len(portion.requests)
         read += portion.n_rows
         lines += portion.lines
@@ -154,7 +171,7 @@ def check_recipients(
         progress(portion.n_rows)
     first = first_rows(digests)
     again = np.flatnonzero(first != np.arange(len(first)))
-    return FileCheck(
+    check = FileCheck(
         usable + rejected.n_rows,
         read,
         usable,
@@ -164,6 +181,11 @@ def check_recipients(
         rejected.findings(),
         mended.findings(),
     )
+    return check, first
+
+
+def _keep(_: RejectedRow) -> None:
+    """Take a row without keeping it."""
 
 
 def check_results(export: RewardExport, reject: Reject, nobody: str) -> FileCheck:

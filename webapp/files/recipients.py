@@ -1,9 +1,9 @@
 """File of recipients: its rows as requests, with their subjects, contexts and eligible sets."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -150,23 +150,6 @@ class RecipientFile:
     def _told(self, fault: RejectedRow) -> str:
         return f"{self._table.place(fault.line, fault.column)}: {fault.reason}"
 
-    def count(self, progress: Callable[[int], object] = int) -> int:
-        """Check every row; return their number.
-
-        Args:
-            progress: is called with the number of rows that were read.
-
-        Raises:
-            InvalidInput: rows are invalid, or there is none.
-        """
-        total = 0
-        for portion in self.portions("check"):
-            total += len(portion.requests)
-            progress(len(portion.requests))
-        if not total:
-            raise InvalidInput.at("", "the file has a header and no rows")
-        return total
-
     def _requests(self, run: str, portion: Portion, faults: list[RejectedRow]) -> list[Request]:
         n = len(portion.lines)
         subjects = self._subjects(portion, faults)
@@ -254,9 +237,12 @@ def run_digest(
     table_format: TableFormat | None = None,
 ) -> str:
     """Return the default name of a run: a digest of its file, experiment and what they mean."""
-    meaning = [experiment, columns, forms or CellForms(), table_format or TableFormat()]
-    while meaning[-1] in (CellForms(), TableFormat()):
-        meaning.pop()
+    # What is as it is by default stays out, so that earlier runs keep their names.
+    meaning: list[Any] = [experiment, columns]
+    if forms is not None and forms.decimal == ",":
+        meaning.append(forms.decimal)
+    if table_format is not None and table_format != TableFormat():
+        meaning.append(table_format)
     digest = blake2b(msgspec.json.encode(meaning, order="sorted"), digest_size=8)
     with path.open("rb") as file:
         _update_digest(digest, file)

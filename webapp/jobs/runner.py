@@ -12,19 +12,20 @@ from msgspec.structs import replace
 
 from bandits.actors import actor_of
 from bandits.engine import Engine
-from bandits.errors import BanditsError, Fault, InvalidInput
+from bandits.errors import BanditsError, InvalidInput
 from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.schemas import Decision, Reward, RewardReceipt
 from webapp.files.cell_values import CellForms, Moment, read_id, read_moment
 from webapp.files.choices import ChoiceRows
-from webapp.files.file_check import FileCheck, check_recipients, check_results
+from webapp.files.file_check import check_recipients, check_results
 from webapp.files.recipients import (
     RecipientColumns,
     RecipientFile,
     RequestPortion,
     run_digest,
 )
+from webapp.files.rejection_report import RejectionReport
 from webapp.files.repeated_recipients import (
     RepeatedRecipients,
     choose_once,
@@ -45,20 +46,6 @@ from webapp.jobs.totals import FileTotals, TotalLine, TotalWriter
 from webapp.jobs.uploads import Kind, Stage, Upload, Uploads
 
 RECIPIENTS_A_TRANSACTION = 1000  # few, so that others wait for a transaction only shortly
-
-
-class ReportFile:
-    """Report of rows that do not fit: their line, the cell at fault, and why."""
-
-    def __init__(self, file: IO[str]) -> None:
-        """Write to a file."""
-        self._file = file
-        file.write("".join(csv_lines([("row", "column", "value", "reason")])))
-
-    def __call__(self, row: RejectedRow) -> None:
-        """Write a row."""
-        value = row.value if len(row.value) <= _LONGEST_VALUE else f"{row.value[:_LONGEST_VALUE]}…"
-        self._file.write("".join(csv_lines([(row.line, row.column, value, row.reason)])))
 
 
 def _ignore(_: RejectedRow) -> None:
@@ -83,10 +70,10 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
     if upload.version != configuration.version:  # rows written before have other columns
         upload = replace(upload, version=configuration.version, done=0, written=0)
         with uploads.open_report(upload) as report:
-            check = check_recipients(recipients, experiment, ReportFile(report))
+            check, _ = check_recipients(recipients, experiment, RejectionReport(report))
         upload = replace(upload, total=check.read, check=check)
         uploads.save(upload)
-        _refuse_useless(check)
+        check.refuse_useless()
         if not (upload.confirmed or check.is_clean):
             return "checked"
     run = run_digest(uploads.file(upload), upload.experiment, columns, upload.forms, upload.format)
@@ -120,22 +107,6 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
     return "done"
 
 
-def _refuse_useless(check: FileCheck) -> None:
-    """Refuse a file of which no row fits.
-
-    Raises:
-        InvalidInput: it is one.
-    """
-    if check.usable:
-        return
-    if not check.rows:
-        raise InvalidInput.at("", "the file has a header and no rows")
-    raise InvalidInput(
-        Fault("", f"column {f.column!r}: {f.problem}" if f.column else f.problem)
-        for f in check.left_out
-    )
-
-
 def _repeated_recipients(recipients: RecipientFile, upload: Upload) -> RepeatedRecipients | None:
     """Find recipients who are in several rows, if each of them gets one decision."""
     if not (upload.one_each and upload.check and upload.check.repeated):
@@ -161,9 +132,7 @@ class _ChoiceLines:
         self._choices = ChoiceRows(experiment, own, subject)
         names = self._choices.schema.names
         self._places = [
-            i
-            for i, name in enumerate(names)
-            if i < len(own) or contents or name not in self._choices.contents
+            i for i, name in enumerate(names) if contents or name not in self._choices.contents
         ]
 
     def header(self) -> bytes:
@@ -188,7 +157,6 @@ _HEAD = ("line", "recipient or decision", "why it was not counted")
 _UNKNOWN = "no email was chosen under this decision id, or none that is still kept"
 _NOBODY = "this campaign has no email to this recipient that it can count for"
 _EARLY = "it happened before its email was chosen or sent"
-_LONGEST_VALUE = 500  # characters of a cell in a report
 
 
 class SubjectMatcher:
@@ -276,10 +244,10 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
     export = RewardExport(table, experiment, columns, upload.forms, now=now, totals=upload.totals)
     if not upload.total:
         with uploads.open_report(upload) as report_file:
-            check = check_results(export, ReportFile(report_file), missing_prefix)
+            check = check_results(export, RejectionReport(report_file), missing_prefix)
         upload = replace(upload, total=check.read, check=check)
         uploads.save(upload)
-        _refuse_useless(check)
+        check.refuse_useless()
         if not upload.confirmed and (check.left_out or check.is_unmatched):
             return "checked"
     totals = _file_totals(export, upload, experiment.reward)
