@@ -124,12 +124,12 @@ def _lines() -> Iterator[SheetHead | SheetRow]:
 def _sheet_lines(sheet: Any, names: Sequence[str]) -> Iterator[SheetHead | SheetRow]:
     if sheet.width > MAX_COLUMNS:
         raise Refusal(f"has {sheet.width:,} columns; at most {MAX_COLUMNS:,} are taken")
-    if sheet.height * sheet.width > MAX_CELLS:
-        cells = sheet.height * sheet.width
+    cells = (sheet.end[0] + 1) * sheet.width
+    if cells > MAX_CELLS:
         raise Refusal(f"has {cells:,} cells; at most {MAX_CELLS:,} are taken")
-    first_row, first_column = sheet.start
+    _, first_column = sheet.start
     merged, notes = _merged_cells(sheet)
-    rows = enumerate(sheet.iter_rows(), first_row)
+    rows = enumerate(sheet.iter_rows())  # from the first row of the sheet, but not column
     head_rows = [row for _, row in zip(range(_HEADER_ROWS), rows, strict=False)]
     at = _header_place([cells for _, cells in head_rows])
     header_line, header = head_rows[at]
@@ -183,12 +183,12 @@ def _merged_cells(sheet: Any) -> tuple[dict[int, list[tuple[int, Cell]]], list[s
     total = sum(end[0] - start[0] for start, end in ranges)
     if not ranges or total > _MOST_FILLED:
         return {}, ["Merged cells: only the first row of each has its value."] if ranges else []
-    first_row, first_column = sheet.start
-    starts = {start[0]: [] for start, _ in ranges}  # type: dict[int, list[Any]]
+    _, first_column = sheet.start
+    starts: dict[int, list[tuple[int, int]]] = {start[0]: [] for start, _ in ranges}
     for start, end in ranges:
         starts[start[0]].append((start[1] - first_column, end[0]))
     merged: dict[int, list[tuple[int, Cell]]] = {}
-    for line, cells in enumerate(sheet.iter_rows(), first_row):
+    for line, cells in enumerate(sheet.iter_rows()):
         for column, last in starts.get(line, ()):
             if not 0 <= column < len(cells):
                 continue
