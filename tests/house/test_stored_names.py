@@ -78,7 +78,9 @@ DOCUMENTS = {
     ),
     "upload/format": "encoding delimiter",
     "upload/forms": "zone day decimal",
-    "upload/check": "rows read usable recipients repeated repeated_lines left_out mended events",
+    "upload/check": (
+        "rows read usable recipients repeated repeated_lines left_out mended events several"
+    ),
     "upload/check/left_out": "column problem count examples",
     "upload/check/mended": "column problem count examples",
     "upload/columns": "subject context",

@@ -1,7 +1,7 @@
 """File check: what of a whole file will be used, and what will not, before anything is decided."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -52,6 +52,7 @@ class FileCheck(Struct, frozen=True):
         mended: findings of cells that count as not known, or as the nearest allowed number; or of
             events without a match.
         events: of an export of results.
+        several: of these, those without a time whose recipient got several emails.
     """
 
     rows: int
@@ -63,6 +64,7 @@ class FileCheck(Struct, frozen=True):
     left_out: tuple[ColumnFinding, ...] = ()
     mended: tuple[ColumnFinding, ...] = ()
     events: int = 0
+    several: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -188,24 +190,29 @@ def _keep(_: RejectedRow) -> None:
     """Take a row without keeping it."""
 
 
-def check_results(export: RewardExport, reject: Reject, nobody: str) -> FileCheck:
+def check_results(
+    export: RewardExport, reject: Reject, nobody: str, ambiguous: Collection[str] = ()
+) -> FileCheck:
     """Read a whole export of results.
 
     Args:
         export: the file.
         reject: takes the rows that do not fit.
         nobody: begins the decision ids of rows whose recipient has none; empty for no such ids.
+        ambiguous: decisions of recipients of several emails, of rows without a time; it grows
+            while the file is read.
 
     Raises:
         InvalidInput: the file cannot be read.
     """
     rejected, unmatched = RejectionCounter(reject), FindingCounter()
-    read = whole = 0
+    read = whole = several = 0
     for portion in export.portions(reject=rejected):
         read += portion.rows
         for reward in portion.rewards:
             if nobody and reward.decision_id.startswith(nobody):
                 unmatched.add("", "this campaign sent no email to the recipient", "")
+            several += reward.occurred_at is None and reward.decision_id in ambiguous
         whole += len(portion.rewards)
     broken = rejected.n_rows_without_column
     return FileCheck(
@@ -215,6 +222,7 @@ def check_results(export: RewardExport, reject: Reject, nobody: str) -> FileChec
         left_out=rejected.findings(),
         mended=unmatched.findings(),
         events=whole,
+        several=several,
     )
 
 

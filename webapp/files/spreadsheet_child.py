@@ -53,7 +53,7 @@ class SheetRow(Struct, frozen=True, array_like=True):
     cells: tuple[Cell, ...]
 
 
-class Refusal(Exception):
+class WorkbookRefusal(Exception):
     """The workbook is not read, for the reason it carries."""
 
 
@@ -72,7 +72,7 @@ def main() -> int:
         for value in _lines():
             sys.stdout.buffer.write(encoder.encode(value) + b"\n")
         sys.stdout.buffer.flush()
-    except Refusal as error:
+    except WorkbookRefusal as error:
         sys.stderr.write(str(error))
         return REFUSED
     return 0
@@ -84,11 +84,11 @@ def _check_package() -> None:
         with zipfile.ZipFile(sys.stdin.buffer) as package:
             entries = package.infolist()
     except zipfile.BadZipFile:
-        raise Refusal("is no workbook, or it is damaged") from None
+        raise WorkbookRefusal("is no workbook, or it is damaged") from None
     unpacked = sum(entry.file_size for entry in entries)
     size = max(1, sum(entry.compress_size for entry in entries))
     if unpacked > min(MAX_UNPACKED, max(_SMALL, _INFLATION * size)) or len(entries) > MAX_ENTRIES:
-        raise Refusal(f"unpacks from {size / 1e6:.3g} MB to {unpacked / 1e6:,.0f} MB")
+        raise WorkbookRefusal(f"unpacks from {size / 1e6:.3g} MB to {unpacked / 1e6:,.0f} MB")
 
 
 def _lines() -> Iterator[SheetHead | SheetRow]:
@@ -115,18 +115,18 @@ def _lines() -> Iterator[SheetHead | SheetRow]:
                     yield from _sheet_lines(sheet, names)
                     return
     except PasswordError:
-        raise Refusal("is protected by a password: save it without one") from None
+        raise WorkbookRefusal("is protected by a password: save it without one") from None
     except CalamineError as error:
-        raise Refusal(f"is no workbook, or it is damaged ({str(error)[:200]})") from None
-    raise Refusal("is empty")
+        raise WorkbookRefusal(f"is no workbook, or it is damaged ({str(error)[:200]})") from None
+    raise WorkbookRefusal("is empty")
 
 
 def _sheet_lines(sheet: Any, names: Sequence[str]) -> Iterator[SheetHead | SheetRow]:
     if sheet.width > MAX_COLUMNS:
-        raise Refusal(f"has {sheet.width:,} columns; at most {MAX_COLUMNS:,} are taken")
+        raise WorkbookRefusal(f"has {sheet.width:,} columns; at most {MAX_COLUMNS:,} are taken")
     cells = (sheet.end[0] + 1) * sheet.width
     if cells > MAX_CELLS:
-        raise Refusal(f"has {cells:,} cells; at most {MAX_CELLS:,} are taken")
+        raise WorkbookRefusal(f"has {cells:,} cells; at most {MAX_CELLS:,} are taken")
     _, first_column = sheet.start
     merged, notes = _merged_cells(sheet)
     rows = enumerate(sheet.iter_rows())  # from the first row of the sheet, but not column
@@ -218,7 +218,9 @@ def _cell(value: Any) -> Cell:
         return int(value) if value.is_integer() and abs(value) < _EXACT else value
     text = _text(value)
     if len(text) > MAX_CELL:
-        raise Refusal(f"has a cell of {len(text):,} characters; at most {MAX_CELL:,} are taken")
+        raise WorkbookRefusal(
+            f"has a cell of {len(text):,} characters; at most {MAX_CELL:,} are taken"
+        )
     return text or None
 
 

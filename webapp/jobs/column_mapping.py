@@ -84,14 +84,14 @@ class ColumnMapping(Struct, frozen=True):
 
 def guess_mapping(kind: str, columns: Sequence[str], experiment: Experiment) -> ColumnMapping:
     """Guess the mapping of a file from the names of its columns."""
-    known = KnownColumns(columns)
-    by_decision = kind == "results" and bool(known.decision)
-    extra = known.extra()
-    metrics = {name: known.event(name) for name in experiment.reward.event_names}
+    usual = KnownColumns(columns)
+    by_decision = kind == "results" and bool(usual.decision)
+    extra = usual.extra()
+    metrics = {name: usual.event(name) for name in experiment.reward.event_names}
     return ColumnMapping(
-        id_column=known.decision if by_decision else known.subject,
+        id_column=usual.decision if by_decision else usual.subject,
         by_subject=not by_decision,
-        features={f.name: known.feature(f.name) for f in experiment.context},
+        features={f.name: usual.feature(f.name) for f in experiment.context},
         in_rows=bool(extra["metric"]) and not any(metrics.values()),
         metrics=metrics,
         extra=extra,
@@ -101,20 +101,20 @@ def guess_mapping(kind: str, columns: Sequence[str], experiment: Experiment) -> 
 
 def apply_export(mapping: ColumnMapping, export: KnownExport, table: Table) -> ColumnMapping:
     """Return a mapping with what is known of a mailer's export."""
-    known = KnownColumns(table.columns)
-    mapping = replace(mapping, id_column=known.named(export.subject), by_subject=True)
+    usual = KnownColumns(table.columns)
+    mapping = replace(mapping, id_column=usual.named(export.subject), by_subject=True)
     if export.kind == "recipients":
         return mapping
-    times = {"occurred_at": known.named(export.occurred_at)}
+    times = {"occurred_at": usual.named(export.occurred_at)}
     in_rows = bool(export.metric or export.every_row)
     return replace(
         mapping,
         in_rows=in_rows,
         metrics={
-            name: known.named(export.metrics.get(name, "")) or column
+            name: usual.named(export.metrics.get(name, "")) or column
             for name, column in mapping.metrics.items()
         },
-        extra={**mapping.extra, "metric": known.named(export.metric), **times},
+        extra={**mapping.extra, "metric": usual.named(export.metric), **times},
         every_row=export.every_row,
         totals=not in_rows,
     )
@@ -162,9 +162,9 @@ def settle_forms(
             else:
                 day = day or column
     if not mapping.decimal:
-        found = {find_decimal(cells.get(column, ())) for column in numbers} - {None}
-        if len(found) == 1:
-            mapping = replace(mapping, decimal=found.pop() or "")
+        decimals = {find_decimal(cells.get(column, ())) for column in numbers} - {None}
+        if len(decimals) == 1:
+            mapping = replace(mapping, decimal=decimals.pop() or "")
     return mapping, OpenQuestions(zone, day)
 
 

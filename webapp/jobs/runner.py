@@ -186,6 +186,8 @@ class SubjectMatcher:
         self._subject = subject
         self._match = match
         self._time = time if time in table.columns else None
+        self.has_several: Callable[[Sequence[str]], Sequence[bool]] | None = None
+        self.ambiguous: set[str] = set()  # decisions of rows without a time, but of several emails
         self.missing_prefix = f"nobody-{token_hex(8)}-"  # begins the ids of rows without a decision
 
     def place(self, line: int, column: str) -> str:
@@ -205,13 +207,29 @@ class SubjectMatcher:
         table_columns = [c for c in dict.fromkeys([*own, *columns]) if c != FOUND]
         for portion in self._table.portions(table_columns, size, reject=reject, whole=whole):
             names = [read_id(cell)[0] for cell in portion.cells[self._subject]]
-            matches = self._match(names, self._times(portion))
+            times = self._times(portion)
+            matches = self._match(names, times)
+            self._note_ambiguous(names, times, matches)
             decisions = [
                 match if name and match else f"{self.missing_prefix}{line}"
                 for line, name, match in zip(portion.lines, names, matches, strict=True)
             ]
             cells: Mapping[str, Sequence[Cell]] = {**portion.cells, FOUND: decisions}
             yield Portion(portion.first, portion.lines, cells, portion.whole)
+
+    def _note_ambiguous(
+        self,
+        names: Sequence[str],
+        times: Sequence[float | None],
+        matches: Sequence[str | None],
+    ) -> None:
+        """Note decisions that a row may be of or not, where somebody wants to know."""
+        rows = zip(names, times, matches, strict=True)
+        untimed = {name: match for name, time, match in rows if time is None and match}
+        if self.has_several is not None and untimed:
+            several = self.has_several(list(untimed))
+            pairs = zip(untimed.values(), several, strict=True)
+            self.ambiguous.update(match for match, is_several in pairs if is_several)
 
     def _times(self, portion: Portion) -> list[float | None]:
         """Read the times of rows; None also where one is unreadable, which is refused later."""
@@ -235,20 +253,25 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
     table = uploads.open_table(upload)
     columns = upload.events or EventColumns()
     missing_prefix = ""
+    ambiguous: set[str] = set()
     if upload.subject is not None:
         match = partial(engine.match_subjects, upload.experiment)
         matcher = SubjectMatcher(table, upload.subject, match, columns.occurred_at, upload.forms)
+        if not upload.total:
+            matcher.has_several = partial(_several_emails, engine, upload.experiment)
+        ambiguous = matcher.ambiguous
         table, missing_prefix = matcher, matcher.missing_prefix
         columns = replace(columns, decision=FOUND)
     now = datetime.fromtimestamp(engine.clock(), UTC)
     export = RewardExport(table, experiment, columns, upload.forms, now=now, totals=upload.totals)
     if not upload.total:
         with uploads.open_report(upload) as report_file:
-            check = check_results(export, RejectionReport(report_file), missing_prefix)
+            report = RejectionReport(report_file)
+            check = check_results(export, report, missing_prefix, ambiguous)
         upload = replace(upload, total=check.read, check=check)
         uploads.save(upload)
         check.refuse_useless()
-        if not upload.confirmed and (check.left_out or check.is_unmatched):
+        if not upload.confirmed and (check.left_out or check.several or check.is_unmatched):
             return "checked"
     totals = _file_totals(export, upload, experiment.reward)
     first = 0
@@ -289,6 +312,12 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
             )
             uploads.save(upload)
     return "done"
+
+
+def _several_emails(engine: Engine, experiment: str, subjects: Sequence[str]) -> list[bool]:
+    """Return for each subject if they got several emails of an experiment."""
+    record = engine.store.experiments.record(experiment)
+    return [len(emails) > 1 for emails in engine.store.log.candidates([record], subjects)]
 
 
 def _file_totals(export: RewardExport, upload: Upload, rule: RewardRule) -> FileTotals | None:

@@ -13,7 +13,11 @@ from tests.integration.pages.test_pages_files import CONTEXT, Desk
 from tests.workbooks import DATE, number, sheet, text, write_workbook
 from webapp.files.known_columns import EXPORTS
 
-REVENUE = {"metrics": {"revenue": {"count": "sum", "high": 500.0}}, "window_seconds": 1e6}
+REVENUE = {
+    "metrics": {"revenue": {"count": "sum", "high": 500.0}},
+    "window_seconds": 1e6,
+    "maturity_seconds": 10.0,
+}
 
 
 @pytest.fixture
@@ -327,3 +331,16 @@ def test_file_of_events_may_have_unknown_ones(site, desk):
     assert "unknown metric" in page
     desk.go_on(address)
     assert [event["metric"] for event in site.engine.receipt(decision).events] == ["click"]
+
+
+def test_results_without_a_time_say_who_got_several_emails(site, desk):
+    """Before, the last email was credited without a word."""
+    site.make()
+    first = decisions(site, "u1", "u2")
+    (second,) = decisions(site, "u1")
+    address, page = desk.work("subject_id,click\nu1,1\nu2,1\nu3,1\n", "results")
+    assert "1 event is of recipients who got several emails" in page
+    assert site.engine.receipt(second).events == []
+    assert "2 events<" in desk.go_on(address)
+    clicks = [len(site.engine.receipt(decision).events) for decision in (*first, second)]
+    assert clicks == [0, 1, 1]

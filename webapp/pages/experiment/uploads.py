@@ -250,7 +250,6 @@ def _columns_page(upload: Upload, table: Table, mapping: ColumnMapping, wrong: s
         preview_wrong = _fault_text(error)
     else:
         preview_wrong = ""
-    known = KnownColumns(table.columns)
     return render_template(
         "experiment/columns.html",
         record=record,
@@ -264,7 +263,7 @@ def _columns_page(upload: Upload, table: Table, mapping: ColumnMapping, wrong: s
         preview_wrong=preview_wrong,
         n_previewed=PREVIEWED,
         exports=[e for e in EXPORTS if e.kind == upload.kind],
-        export=known.export(upload.kind),
+        export=KnownColumns(table.columns).export(upload.kind),
         remembered=_uploads().mappings.find(upload.kind, table.columns) is not None,
         adds_up=[m for m in mapping.metrics if experiment.reward.event(m).count == "sum"],
         zones=_zones(),
