@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bandits.experiment import Experiment
+from bandits.features import Feature, NumberFeature, Scalar
 from bandits.schemas import Reward
 from webapp.files.cell_values import CellForms, local_time, read_id
 from webapp.files.recipients import RecipientColumns, RecipientFile
@@ -30,12 +31,12 @@ def preview_recipients(
     recipients = RecipientFile(table, experiment, columns, forms)
     rejected: list[RejectedRow] = []
     portion = next(recipients.portions("preview", PREVIEWED, reject=rejected.append), None)
-    features = [f.name for f in experiment.context]
+    features = [feature.name for feature in experiment.context]
     rows: dict[int, list[str]] = {}
     if portion is not None:
         for line, request in zip(portion.lines, portion.requests, strict=True):
             context = request.context or {}
-            values = [_shown(context.get(name)) for name in features]
+            values = [_understood(f, context.get(f.name)) for f in experiment.context]
             rows[line] = [_shown(request.subject_id), *values, ""]
     width = len(features) + 1
     return [
@@ -80,6 +81,17 @@ def preview_results(  # noqa: PLR0913, PLR0917 - what the file is, and how it is
         ["Row", "Recipient", "What happened", "When", "Left out because"],
         *_with_rejected(rows, rejected, 3),
     ]
+
+
+def _understood(feature: Feature, value: Scalar) -> str:
+    """Write a value as it counts, and what the file has where that is something else."""
+    text = _shown(value)
+    if value is None:
+        return text
+    if isinstance(feature, NumberFeature):
+        counts = min(max(float(value), feature.low), feature.high)
+        return text if counts == value else f"{counts:g} (for {text})"
+    return text if value in feature.values else f"not known ({text})"
 
 
 def _known(names: Sequence[str], _: Sequence[float | None]) -> list[str]:

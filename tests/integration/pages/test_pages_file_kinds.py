@@ -86,7 +86,10 @@ def test_workbook_of_recipients_is_understood(site, desk):
     path = site_file(desk, rows)
     answer = desk.upload(path.read_bytes(), name="people.xlsx")
     page = desk.visitor.get(answer.location).text
-    assert preview(page)[:5] == ["2", "ann@x.example", "3", "Web", ""]
+    assert preview(page) == [
+        *("2", "ann@x.example", "3", "Web", ""),
+        *("3", "bob@x.example", "24 (for 30)", "not known (Fax)", ""),
+    ]
     desk.visitor.post(answer.location, desk.visitor.form(answer.location, "who"))
     page = desk.finish(answer.location)
     assert "Look at this before anything is decided" in page
