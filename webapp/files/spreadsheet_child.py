@@ -26,10 +26,8 @@ OUTPUT = 2_000_000_000  # bytes
 REFUSED = 3  # exit status with a sentence on standard error
 _HEADER_ROWS = 20  # rows among which the header is looked for
 _MOST_FILLED = 100_000  # cells of merged ranges
-_EXACT = 1e15  # a spreadsheet keeps 15 digits of a number
-_SECOND = dt.timedelta(seconds=1)
 
-Cell = str | int | float | bool | None
+Cell = str | float | bool | None
 
 
 class SheetHead(Struct, frozen=True):
@@ -212,10 +210,8 @@ def _pads_numbers() -> bool:
 
 
 def _cell(value: Any) -> Cell:
-    if isinstance(value, bool):
+    if isinstance(value, bool | float):
         return value
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < _EXACT else value
     text = _text(value)
     if len(text) > MAX_CELL:
         raise WorkbookRefusal(
@@ -227,10 +223,6 @@ def _cell(value: Any) -> Cell:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, dt.datetime):
-        # Excel counts days: the times of a day come as fractions, a little beside the second.
-        rounded = (value + _SECOND / 2).replace(microsecond=0)
-        return (rounded if abs(rounded - value) < _SECOND / 100 else value).isoformat()
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, float) and value.is_integer():

@@ -60,6 +60,7 @@ def test_choices_have_texts_and_ids_to_the_byte(site, desk):
     assert {row["text.text"] for row in rows} <= {"-20 % today", "+1 for free"}
     assert all(row["text.html"].startswith("\n<h1>") for row in rows)
     assert {row["text.n"] for row in rows} == {"-5"}
+    assert "subject_id_" not in rows[0], "the list's own column is it"
     report = "subject_id,click\n" + "".join(f"{row['subject_id']},1\n" for row in rows)
     site.clock.now += 5
     assert "5 events<" in desk.work(report, "results")[1]
