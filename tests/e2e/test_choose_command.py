@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.patience import LIMIT_SECONDS, wait_until
+from tests.workbooks import number, sheet, text, write_workbook
 from webapp.api.experiments import EXAMPLE
 
 BANDITS = Path(sys.executable).with_name("bandits")
@@ -145,7 +146,7 @@ def tear_row(sending) -> list[str]:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (break_row, "people.csv, line 20001, column 'recency': must be a number, not text 'often'"),
+        (break_row, "people.csv, line 20001, column 'recency': 'often' is not a number"),
         (drop_column, "no column 'channel' for the feature 'channel'"),
         (tear_row, "line 20002: has 2 fields, the header has 3"),
         (lambda _: ["--context", "age=recency"], "unknown feature 'age'; declared are recency"),
@@ -207,3 +208,49 @@ def test_a_named_run_that_broke_off_does_not_go_on_with_other_recipients(sending
     sending.people.write_text(whole)
     assert sending.run("choices.csv", "--run", "weekly").returncode == 0
     assert sending.decisions() == 500
+
+
+def test_list_as_people_have_it_is_understood(sending) -> None:
+    """Workbooks, decimal commas, somebody twice, a row without an id, and all columns back."""
+    head = [text(name) for name in ("subject_id", "recency", "channel", "City")]
+    rows = [
+        [text("007 "), text("1.003,5"), text("web"), text("Köln")],
+        [text("u"), number(3), text("Fax"), text("=x")],
+        [None, number(3), text("Web"), text("Ulm")],
+        [text("u"), number(4), text("Web"), text("Bonn")],
+    ]
+    sending.people = sending.folder / "people.xlsx"
+    write_workbook(sending.people, {"List": sheet([head, *rows])})
+    refused = sending.run("choices.csv")
+    assert refused.returncode == 2
+    assert "people.xlsx, row 4, column 'subject_id': is empty" in refused.stderr
+    assert sending.decisions() == 0
+    report = sending.folder / "left-out.csv"
+    ended = sending.run("choices.csv", "--left-out", str(report))
+    assert ended.returncode == 0, ended.stderr
+    assert "1 rows are of recipients who came before in the list (rows 5)" in ended.stderr
+    assert "1 of 4 rows are left out" in ended.stderr
+    assert "column 'channel': 1 cells are none of" in ended.stderr
+    chosen = rows_of(sending.folder / "choices.csv")
+    assert [row["subject_id"] for row in chosen] == ["007 ", "u", "u"]
+    assert [row["City"] for row in chosen] == ["Köln", "=x", "Bonn"]
+    assert chosen[1]["decision_id"] == chosen[2]["decision_id"]
+    assert rows_of(report) == [
+        {"row": "4", "column": "subject_id", "value": "", "reason": "is empty"}
+    ]
+    assert sending.decisions() == 2
+    more = ("--left-out", str(report), "--repeats", "each", "--no-own-columns", "--run", "again")
+    assert sending.run("each.csv", *more).returncode == 0
+    chosen = rows_of(sending.folder / "each.csv")
+    assert len({row["decision_id"] for row in chosen}) == 3
+    assert "City" not in chosen[0]
+
+
+def test_text_file_is_read_as_somebody_says(sending) -> None:
+    sending.people.write_bytes("subject_id;recency;channel\nŁ;1,250;Web\n".encode("cp1250"))
+    words = ("--encoding", "windows-1250", "--delimiter", ";", "--decimal", ",")
+    assert sending.run("choices.csv", "--delimiter", "ab").returncode == 2
+    assert sending.run("choices.csv").returncode == 2, "1,250 may be two numbers"
+    ended = sending.run("choices.csv", *words)
+    assert ended.returncode == 0, ended.stderr
+    assert rows_of(sending.folder / "choices.csv")[0]["subject_id"] == "Ł"

@@ -21,6 +21,7 @@ from bandits.verdict import Statements
 from bandits.versions import Configuration
 from storage.schema import QUALITY_COUNTS, metadata
 from storage.stored_format import FormattedBlob, FormattedJson
+from webapp.jobs.column_mapping import RememberedMappings
 from webapp.jobs.uploads import Upload
 from webapp.pages.form.form_model import TypedDraft
 from webapp.webhooks.signal_recorder import RefusedSignal
@@ -72,10 +73,23 @@ DOCUMENTS = {
     "draft/plan/over": "amount unit",
     "upload": (
         "id experiment kind name by created_at stage columns events subject anew contents"
+        " format forms own one_each totals check confirmed"
         " version total done written faults accepted repeated late unmatched"
     ),
+    "upload/format": "encoding delimiter",
+    "upload/forms": "zone day decimal",
+    "upload/check": (
+        "rows read usable recipients repeated repeated_lines left_out mended events several"
+    ),
+    "upload/check/left_out": "column problem count examples",
+    "upload/check/mended": "column problem count examples",
     "upload/columns": "subject context",
-    "upload/events": "decision metrics metric value event occurred_at as_of",
+    "upload/events": "decision metrics metric value event occurred_at as_of every_row",
+    "column_mappings": "mappings zone",
+    "column_mappings/mappings": (
+        "id_column by_subject features in_rows metrics extra every_row zone day decimal totals"
+        " anew contents own one_each"
+    ),
     "statements": "at statements reset",
     "statements/statements": "at arm over_since over_until kind lift",
     "statements/statements/lift": "type low high estimate alpha promise family",
@@ -181,6 +195,7 @@ def objects(info: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
 
 def test_stored_documents_keep_their_names() -> None:
     roots: dict[str, type] = {"configuration": Configuration, "draft": TypedDraft}
+    roots |= {"column_mappings": RememberedMappings}
     roots |= {"upload": Upload, "statements": Statements, "refusal": RefusedSignal}
     names = [o for path, root in roots.items() for o in objects(inspect.type_info(root), path)]
     assert dict(names) == DOCUMENTS

@@ -14,6 +14,7 @@ from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.schemas import Decision, RewardReceipt
 from webapp.files.choices import ChoiceRows, check_output, write_table
+from webapp.files.file_check import check_recipients
 from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_digest
 from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.table_files import open_table
@@ -56,6 +57,13 @@ def write(tmp_path):
 def requests(table, columns=None, size=2):
     portions = RecipientFile(table, SPRING, columns).portions("run", size)
     return [r for portion in portions for r in portion.requests]
+
+
+def check(table):
+    """Read a whole file of which no row may be wrong."""
+    outcome, _ = check_recipients(RecipientFile(table, SPRING), SPRING, None)
+    outcome.refuse_useless()
+    return outcome
 
 
 def refusal(what):
@@ -112,8 +120,9 @@ def test_a_column_can_restrict_a_slot(write) -> None:
         ("subject_id,recency\nu,1\n", "no column 'channel' for the feature 'channel'"),
         ("id,recency,channel\nu,1,\n", "no column 'subject_id' that tells who each row is"),
         ("subject_id,recency,channel\nu,1\n", "line 2: has 2 fields, the header has 3"),
-        ("subject_id,recency,channel\nu,1,\nv,often,\n", "line 3, column 'recency': must be a num"),
-        ("subject_id,recency,channel\nu,NaN,\n", "line 2, column 'recency': must be a finite"),
+        ("subject_id,recency,channel\nu,1,\nv,often,\n", "'recency': 'often' is not a number"),
+        ("subject_id,recency,channel\nu,1_0,\n", "line 2, column 'recency': '1_0' is not a number"),
+        ("subject_id,recency,channel\nu,inf,\n", "line 2, column 'recency': 'inf' is not a number"),
         ("subject_id,recency,channel\n,1,\n", "line 2, column 'subject_id': is empty"),
         (f"subject_id,recency,channel\n{'u' * 257},1,\n", "is longer than 256 characters"),
         ("subject_id,recency,recency,channel\nu,1,1,\n", "2 columns are called 'recency'"),
@@ -125,21 +134,22 @@ def test_a_column_can_restrict_a_slot(write) -> None:
     ],
 )
 def test_a_bad_file_is_refused_at_its_place(write, text, said) -> None:
-    (detail,) = refusal(lambda: RecipientFile(write(text), SPRING).count())
+    (detail,) = refusal(lambda: check(write(text)))
     assert said in detail
 
 
 def test_several_bad_rows_are_named_at_once(write) -> None:
     rows = "".join(f"u-{i},{'x' if i % 2 else 1},\n" for i in range(100))
-    faults = refusal(RecipientFile(write("subject_id,recency,channel\n" + rows), SPRING).count)
+    faults = refusal(lambda: check(write("subject_id,recency,channel\n" + rows)))
     assert len(faults) == 20
     assert "line 3," in faults[0]
 
 
-@pytest.mark.parametrize("name", ["people.xlsx", "missing.csv", "torn.parquet", "latin.csv"])
+@pytest.mark.parametrize("name", ["people.xlsx", "missing.csv", "torn.parquet", "torn.csv"])
 def test_a_file_that_cannot_be_read_says_so(tmp_path, name) -> None:
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
-    (tmp_path / "latin.csv").write_bytes("subject_id\nMüller\n".encode("latin-1"))
+    (tmp_path / "torn.csv").write_bytes("subject_id\nMüller\n".encode() * 20 + b"a\xfcb\n")
+    (tmp_path / "people.xlsx").write_bytes(b"PK\x03\x04 and no more")
     (detail,) = refusal(lambda: list(open_table(tmp_path / name).portions(["subject_id"])))
     assert name in detail
 
@@ -265,7 +275,7 @@ def test_an_export_reports_listed_events_too(write) -> None:
         ("d 1,click,1,", "line 2, column 'decision_id': is no decision id"),
         ("d-1,order,9999,", "line 2, column 'worth': "),
         ("d-1,order,lots,", "'lots' is not a number"),
-        ("d-1,click,1,monday", "'monday' is no time"),
+        ("d-1,click,1,monday", "'monday' is no date or time"),
     ],
 )
 def test_a_bad_row_of_an_export_is_refused_and_nothing_is_sent(write, row, said) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request
+from webapp.files.cell_values import cell_name
 
 _HEAD = ("subject_id", "decision_id")
 _TAIL = ("propensity", "holdout", "fallback")
@@ -24,12 +25,24 @@ class ChoiceRows:
 
     The columns are `subject_id`, `decision_id`, for each slot `SLOT` (the variant's key) and
     `SLOT.FIELD` for every field that a variant's payload has, `propensity`, `holdout` and
-    `fallback`. A payload's field is written as text, or as JSON if it is not text. A column whose
-    name is in use gets a ``_``.
+    `fallback`. A payload's field is written as text, or as JSON if it is not text. Then come the
+    columns of the list of recipients itself, if they are asked for. A column whose name is in use
+    gets a ``_``; one of the list that is `subject_id` already does not come again.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        """Name the columns."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        own: Sequence[tuple[str, pa.DataType]] = (),
+        subject: str | None = None,
+    ) -> None:
+        """Name the columns.
+
+        Args:
+            experiment: whose choices they are.
+            own: name and type of each column of the list of recipients.
+            subject: the one of them that has subject ids.
+        """
         used = {*_HEAD, *_TAIL}
         self._slots: list[tuple[str, str]] = []  # column, slot
         self._fields: list[tuple[str, str, str]] = []  # column, slot, field of its payload
@@ -43,10 +56,18 @@ class ChoiceRows:
                 self._fields.append((name, slot.key, field))
                 columns.append((name, pa.string()))
         columns += zip(_TAIL, (pa.float64(), pa.bool_(), pa.bool_()), strict=True)
+        self._own = [i for i, (name, _) in enumerate(own) if not name == subject == _HEAD[0]]
+        columns += [(_free_name(own[i][0], used), own[i][1]) for i in self._own]
         self.schema = pa.schema(columns)
+        self.contents = frozenset(name for name, _, _ in self._fields)
 
-    def batch(self, requests: Sequence[Request], decisions: Sequence[Decision]) -> pa.RecordBatch:
-        """Write decisions and the requests that they answer as rows."""
+    def batch(
+        self,
+        requests: Sequence[Request],
+        decisions: Sequence[Decision],
+        own: Sequence[Sequence[Any]] = (),
+    ) -> pa.RecordBatch:
+        """Write decisions, the requests that they answer and the rows of these as rows."""
         cells: dict[str, list[Any]] = {
             "subject_id": [r.subject_id for r in requests],
             "decision_id": [d.decision_id for d in decisions],
@@ -58,7 +79,17 @@ class ChoiceRows:
             cells[name] = [d.slots[slot]["variant"] for d in decisions]
         for name, slot, field in self._fields:
             cells[name] = [_text(d.slots[slot].get("payload", {}).get(field)) for d in decisions]
+        names = self.schema.names[len(cells) :]
+        for name, place in zip(names, self._own, strict=True):
+            cells[name] = [_own_cell(row[place], self.schema.field(name).type) for row in own]
         return pa.RecordBatch.from_pydict(cells, schema=self.schema)
+
+
+def _own_cell(cell: Any, kind: pa.DataType) -> Any:
+    """Return a cell of a list: as text in a column of text, whatever a spreadsheet keeps."""
+    if cell is None or isinstance(cell, str) or not pa.types.is_string(kind):
+        return cell
+    return str(cell).lower() if isinstance(cell, bool) else cell_name(cell)
 
 
 def _free_name(name: str, used: set[str]) -> str:

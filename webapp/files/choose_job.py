@@ -3,7 +3,8 @@
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +16,11 @@ from msgspec import Struct
 
 from bandits.client import Client
 from bandits.errors import BanditsError, InvalidInput
-from bandits.schemas import Decision
+from bandits.schemas import Decision, Request
 from webapp.files.choices import ChoiceRows, write_table
 from webapp.files.recipients import RecipientFile
+from webapp.files.repeated_recipients import RepeatedRecipients, choose_once
+from webapp.files.table_files import Reject
 
 ENDING = ".part"
 _FRAME = struct.Struct(">QQ16s")  # length of the content, its rows, its digest
@@ -159,7 +162,13 @@ class ChoiceCounts(Struct):
 
 
 class ChooseJob(Struct, frozen=True):
-    """Choose job: a file of recipients, its digest, an experiment, a run and the output file."""
+    """Choose job: a file of recipients, its digest, an experiment, a run and the output file.
+
+    Attributes:
+        reject: takes each row that does not fit, which is then left out; None for none.
+        own: write the columns of the list, too.
+        repeated: decide once for a recipient who is in several rows; None for each row by itself.
+    """
 
     recipients: RecipientFile
     rows: ChoiceRows
@@ -167,6 +176,9 @@ class ChooseJob(Struct, frozen=True):
     run: str
     digest: str
     out: Path
+    reject: Reject | None = None
+    own: bool = False
+    repeated: RepeatedRecipients | None = None
 
     def choose(self, client: Client, progress: Progress) -> ChoiceCounts:
         """Choose for every recipient who is not in the journal yet, then write the file of choices.
@@ -184,22 +196,31 @@ class ChooseJob(Struct, frozen=True):
             "run": self.run,
             "file": self.digest,
             "columns": str(self.rows.schema),
+            "repeats": "each" if self.repeated is None else "one",
         }
         counts = ChoiceCounts()
         with Journal(self.out.with_name(self.out.name + ENDING), identity) as journal:
             counts.before = journal.rows
             progress(journal.rows)
-            for portion in self.recipients.portions(self.run):
-                requests = portion.requests[max(journal.rows - portion.first, 0) :]
+            choose = partial(client.choose_many, self.experiment)
+            end = 0
+            for portion in self.recipients.portions(self.run, reject=self.reject, own=self.own):
+                requests: Sequence[Request] = portion.requests
+                if self.repeated is not None:
+                    requests = self.repeated.replaced(requests)
+                before, end = end, end + len(requests)
+                first = max(journal.rows - before, 0)
+                requests = requests[first:]
                 if not requests:
                     continue
                 try:
-                    decisions = list(client.choose_many(self.experiment, requests))
+                    decisions = choose_once(choose, requests)
                 except InvalidInput:
                     raise
                 except BanditsError as error:
                     raise ChooseInterrupted(error, journal.rows, journal.path) from error
-                journal.append(self.rows.batch(requests, decisions))
+                own_cells = portion.own[first:]
+                journal.append(self.rows.batch(portion.requests[first:], decisions, own_cells))
                 counts.add(decisions)
                 progress(len(requests))
             write_table(self.out, self.rows.schema, journal.batches())

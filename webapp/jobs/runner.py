@@ -1,11 +1,12 @@
 """Job runner: choices for an uploaded file of recipients, rewards of an uploaded export."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from secrets import token_hex
 from threading import Thread
-from typing import IO
+from typing import IO, Any
 
 from msgspec.structs import replace
 
@@ -13,71 +14,139 @@ from bandits.actors import actor_of
 from bandits.engine import Engine
 from bandits.errors import BanditsError, InvalidInput
 from bandits.experiment import Experiment
-from bandits.schemas import Decision, Request
+from bandits.rewards import RewardRule
+from bandits.schemas import Decision, Reward, RewardReceipt
+from webapp.files.cell_values import CellForms, Moment, read_id, read_moment
 from webapp.files.choices import ChoiceRows
-from webapp.files.recipients import RecipientColumns, RecipientFile, cell_name, run_digest
-from webapp.files.reward_export import EventColumns, RewardExport, read_moment
-from webapp.files.table_files import PORTION, Portion, Table, csv_lines, open_table
+from webapp.files.file_check import check_recipients, check_results
+from webapp.files.recipients import (
+    RecipientColumns,
+    RecipientFile,
+    RequestPortion,
+    run_digest,
+)
+from webapp.files.rejection_report import RejectionReport
+from webapp.files.repeated_recipients import (
+    RepeatedRecipients,
+    choose_once,
+    first_rows,
+    subject_digests,
+)
+from webapp.files.reward_export import EventColumns, RewardExport
+from webapp.files.table_files import (
+    PORTION,
+    Cell,
+    Portion,
+    Reject,
+    RejectedRow,
+    Table,
+    csv_lines,
+)
+from webapp.jobs.totals import FileTotals, TotalLine, TotalWriter
 from webapp.jobs.uploads import Kind, Stage, Upload, Uploads
 
 RECIPIENTS_A_TRANSACTION = 1000  # few, so that others wait for a transaction only shortly
 
 
-def choose(uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    """Decide for the remaining rows; the same rows again get the same decisions.
+def _ignore(_: RejectedRow) -> None:
+    """Leave a row out that is in the report."""
+
+
+def choose(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
+    """Check the file, then decide for the remaining rows; the same rows get the same decisions.
+
+    Returns:
+        The stage that the upload has reached.
 
     Raises:
-        InvalidInput: rows are invalid; no decision was made.
+        InvalidInput: no row fits; no decision was made.
         WrongState: the experiment does not choose now.
         Unavailable: the database does not answer; to resume later records nothing twice.
     """
-    path = uploads.file(upload)
     configuration = engine.store.experiments.record(upload.experiment).configuration
-    columns = upload.columns or RecipientColumns()
-    recipients = RecipientFile(open_table(path, upload.name), configuration.experiment, columns)
+    experiment, columns = configuration.experiment, upload.columns or RecipientColumns()
+    table = uploads.open_table(upload)
+    recipients = RecipientFile(table, experiment, columns, upload.forms)
     if upload.version != configuration.version:  # rows written before have other columns
         upload = replace(upload, version=configuration.version, done=0, written=0)
-        upload = replace(upload, total=recipients.count())
+        with uploads.open_report(upload) as report:
+            check, _ = check_recipients(recipients, experiment, RejectionReport(report))
+        upload = replace(upload, total=check.read, check=check)
         uploads.save(upload)
-    run = run_digest(path, upload.experiment, columns)
+        check.refuse_useless()
+        if not (upload.confirmed or check.is_clean):
+            return "checked"
+    run = run_digest(uploads.file(upload), upload.experiment, columns, upload.forms, upload.format)
     portions = recipients.portions(
-        f"{run}-{upload.id}" if upload.anew else run, RECIPIENTS_A_TRANSACTION
+        f"{run}-{upload.id}" if upload.anew else run,
+        RECIPIENTS_A_TRANSACTION,
+        reject=_ignore,
+        own=upload.own,
     )
-    lines = _ChoiceLines(configuration.experiment, contents=upload.contents)
+    own = list(zip(table.columns, table.types, strict=True)) if upload.own else []
+    lines = _ChoiceLines(experiment, own, columns.subject, contents=upload.contents)
+    repeated = _repeated_recipients(recipients, upload)
     actor = actor_of("person", upload.by)
+    decide = partial(engine.choose, upload.experiment, actor=actor)
     with uploads.open_answer(upload) as answer:
         answer.truncate(upload.written)  # an incomplete portion is decided for again
         if not upload.written:
             answer.write(lines.header())
         for portion in portions:
+            requests = portion.requests
+            if repeated is not None:
+                requests = repeated.replaced(requests)
             if portion.first < upload.done:
                 continue
-            decisions = engine.choose(upload.experiment, portion.requests, actor=actor)
-            answer.write(lines.rows(portion.requests, decisions))
+            decisions = choose_once(decide, requests)
+            answer.write(lines.rows(portion, decisions))
             answer.flush()
-            done = portion.first + len(portion.requests)
+            done = portion.first + portion.n_rows
             upload = replace(upload, done=done, written=answer.tell())
             uploads.save(upload)
+    return "done"
+
+
+def _repeated_recipients(recipients: RecipientFile, upload: Upload) -> RepeatedRecipients | None:
+    """Find recipients who are in several rows, if each of them gets one decision."""
+    if not (upload.one_each and upload.check and upload.check.repeated):
+        return None
+    digests = [
+        subject_digests(request.subject_id for request in portion.requests)
+        for portion in recipients.portions("check", reject=_ignore)
+    ]
+    return RepeatedRecipients(first_rows(digests))
 
 
 class _ChoiceLines:
     """Lines of a file of choices; without `contents`, payloads are left out."""
 
-    def __init__(self, experiment: Experiment, *, contents: bool) -> None:
-        self._choices = ChoiceRows(experiment)
-        slots = {s.key for s in experiment.slots}
-        columns: list[str] = self._choices.schema.names
-        self._columns = [
-            c for c in columns if contents or c.partition(".")[0] not in slots or c in slots
+    def __init__(
+        self,
+        experiment: Experiment,
+        own: Sequence[tuple[str, Any]],
+        subject: str,
+        *,
+        contents: bool,
+    ) -> None:
+        self._choices = ChoiceRows(experiment, own, subject)
+        names = self._choices.schema.names
+        self._places = [
+            i for i, name in enumerate(names) if contents or name not in self._choices.contents
         ]
 
     def header(self) -> bytes:
-        return "".join(csv_lines([self._columns])).encode()
+        names = self._choices.schema.names
+        return _encoded([[names[i] for i in self._places]])
 
-    def rows(self, requests: Sequence[Request], decisions: Sequence[Decision]) -> bytes:
-        batch = self._choices.batch(requests, decisions)
-        columns = [batch.column(name).to_pylist() for name in self._columns]
-        return "".join(csv_lines(zip(*columns, strict=True))).encode()
+    def rows(self, portion: RequestPortion, decisions: Sequence[Decision]) -> bytes:
+        batch = self._choices.batch(portion.requests, decisions, portion.own)
+        columns = [batch.column(i).to_pylist() for i in self._places]
+        return _encoded(zip(*columns, strict=True))
+
+
+def _encoded(rows: Iterable[Iterable[Any]]) -> bytes:
+    return "".join(csv_lines(rows, exact=True)).encode()
 
 
 # From subjects, and times of events as far as known, to the decision of each, None without any.
@@ -94,7 +163,12 @@ class SubjectMatcher:
     """Table with one more column: the decision of each row's recipient that the row is of."""
 
     def __init__(
-        self, table: Table, subject: str, match: MatchSubjects, time: str | None = None
+        self,
+        table: Table,
+        subject: str,
+        match: MatchSubjects,
+        time: str | None = None,
+        forms: CellForms | None = None,
     ) -> None:
         """Look up the recipients of the column `subject` at the times of the column `time`.
 
@@ -106,109 +180,174 @@ class SubjectMatcher:
                 "", f"no column {subject!r}; columns are {', '.join(table.columns)}"
             )
         self.columns: Sequence[str] = [*table.columns, FOUND]
+        self.types, self.notes = table.types, table.notes
+        self._forms = forms or CellForms(zone="UTC")
         self._table = table
         self._subject = subject
         self._match = match
         self._time = time if time in table.columns else None
+        self.has_several: Callable[[Sequence[str]], Sequence[bool]] | None = None
+        self.ambiguous: set[str] = set()  # decisions of rows without a time, but of several emails
         self.missing_prefix = f"nobody-{token_hex(8)}-"  # begins the ids of rows without a decision
 
     def place(self, line: int, column: str) -> str:
         """Describe the place of a cell."""
         return self._table.place(line, self._subject if column == FOUND else column)
 
-    def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
+    def portions(
+        self,
+        columns: Sequence[str],
+        size: int = PORTION,
+        *,
+        reject: Reject | None = None,
+        whole: bool = False,
+    ) -> Iterator[Portion]:
         """Read these columns, `size` rows at a time."""
         own = [self._subject] if self._time is None else [self._subject, self._time]
         table_columns = [c for c in dict.fromkeys([*own, *columns]) if c != FOUND]
-        for portion in self._table.portions(table_columns, size):
-            names = [
-                "" if cell is None else cell_name(cell) for cell in portion.cells[self._subject]
-            ]
-            matches = self._match(names, self._times(portion))
+        for portion in self._table.portions(table_columns, size, reject=reject, whole=whole):
+            names = [read_id(cell)[0] for cell in portion.cells[self._subject]]
+            times = self._times(portion)
+            matches = self._match(names, times)
+            self._note_ambiguous(names, times, matches)
             decisions = [
                 match if name and match else f"{self.missing_prefix}{line}"
                 for line, name, match in zip(portion.lines, names, matches, strict=True)
             ]
-            cells: Mapping[str, Sequence[str | float | bool | None]] = {
-                **portion.cells,
-                FOUND: decisions,
-            }
-            yield Portion(portion.first, portion.lines, cells)
+            cells: Mapping[str, Sequence[Cell]] = {**portion.cells, FOUND: decisions}
+            yield Portion(portion.first, portion.lines, cells, portion.whole)
+
+    def _note_ambiguous(
+        self,
+        names: Sequence[str],
+        times: Sequence[float | None],
+        matches: Sequence[str | None],
+    ) -> None:
+        """Note decisions that a row may be of or not, where somebody wants to know."""
+        rows = zip(names, times, matches, strict=True)
+        untimed = {name: match for name, time, match in rows if time is None and match}
+        if self.has_several is not None and untimed:
+            several = self.has_several(list(untimed))
+            pairs = zip(untimed.values(), several, strict=True)
+            self.ambiguous.update(match for match, is_several in pairs if is_several)
 
     def _times(self, portion: Portion) -> list[float | None]:
         """Read the times of rows; None also where one is unreadable, which is refused later."""
         if self._time is None:
             return [None] * len(portion.lines)
-        moments = [None if c is None else read_moment(c) for c in portion.cells[self._time]]
-        return [None if moment is None else moment.timestamp() for moment in moments]
+        moments = [read_moment(cell, self._forms) for cell in portion.cells[self._time]]
+        return [m.at.timestamp() if isinstance(m, Moment) else None for m in moments]
 
 
-def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    """Report the remaining events; an event that is reported again counts once.
+def report(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
+    """Check the file, then report the remaining events; one that is reported again counts once.
+
+    Returns:
+        The stage that the upload has reached.
 
     Raises:
-        InvalidInput: rows are invalid; nothing was reported.
-        IdReused: an event came before with another value.
+        InvalidInput: no row fits; nothing was reported.
         Unavailable: the database does not answer; to resume later counts nothing twice.
     """
     experiment = engine.store.experiments.record(upload.experiment).configuration.experiment
-    table = open_table(uploads.file(upload), upload.name)
+    table = uploads.open_table(upload)
     columns = upload.events or EventColumns()
     missing_prefix = ""
+    ambiguous: set[str] = set()
     if upload.subject is not None:
         match = partial(engine.match_subjects, upload.experiment)
-        matcher = SubjectMatcher(table, upload.subject, match, columns.occurred_at)
+        matcher = SubjectMatcher(table, upload.subject, match, columns.occurred_at, upload.forms)
+        if not upload.total:
+            matcher.has_several = partial(_several_emails, engine, upload.experiment)
+        ambiguous = matcher.ambiguous
         table, missing_prefix = matcher, matcher.missing_prefix
         columns = replace(columns, decision=FOUND)
-    export = RewardExport(table, experiment, columns)
+    now = datetime.fromtimestamp(engine.clock(), UTC)
+    export = RewardExport(table, experiment, columns, upload.forms, now=now, totals=upload.totals)
     if not upload.total:
-        upload = replace(upload, total=sum(reported.rows for reported in export.portions()))
+        with uploads.open_report(upload) as report_file:
+            report = RejectionReport(report_file)
+            check = check_results(export, report, missing_prefix, ambiguous)
+        upload = replace(upload, total=check.read, check=check)
         uploads.save(upload)
+        check.refuse_useless()
+        if not upload.confirmed and (check.left_out or check.several or check.is_unmatched):
+            return "checked"
+    totals = _file_totals(export, upload, experiment.reward)
     first = 0
     actor = actor_of("person", upload.by)
+    writer = TotalWriter(engine, upload.id, actor)
     with uploads.open_answer(upload) as answer:
         answer.truncate(upload.written)
         if not upload.written:
             answer.write("".join(csv_lines([_HEAD])).encode())
-        for reported in export.portions():
+        for reported in export.portions(reject=_ignore):
             first, before = first + reported.rows, first
+            events = list(zip(reported.lines, reported.rewards, strict=True))
+            complete: list[TotalLine] = []
+            if totals is not None:
+                complete, events = totals.split(reported.lines, reported.rewards)
             if before < upload.done:
                 continue
-            receipt = engine.reward(reported.rewards, actor=actor)
-            reasons = dict.fromkeys(receipt.unknown, _UNKNOWN) | dict.fromkeys(
-                receipt.early, _EARLY
+            same = len(complete)
+            for line, event in writer.events(complete):
+                events.append((line, event))
+                same -= 1
+            receipt = engine.reward([r for _, r in events], actor=actor, partial=True)
+            answer.write(
+                "".join(csv_lines(_unmatched_rows(events, receipt, missing_prefix))).encode()
             )
-            unmatched = [
-                (line, r.decision_id, reasons[r.decision_id])
-                for line, r in zip(reported.lines, reported.rewards, strict=True)
-                if r.decision_id in reasons
-            ]
-            answer.write("".join(csv_lines(_unmatched_rows(unmatched, missing_prefix))).encode())
             answer.flush()
             upload = replace(
                 upload,
                 done=first,
                 written=answer.tell(),
                 accepted=upload.accepted + receipt.accepted,
-                repeated=upload.repeated + receipt.repeated,
+                repeated=upload.repeated + receipt.repeated + same,
                 late=upload.late + receipt.late,
-                unmatched=upload.unmatched + len(receipt.unknown) + len(receipt.early),
+                unmatched=upload.unmatched
+                + len(receipt.unknown)
+                + len(receipt.early)
+                + len(receipt.refused),
             )
             uploads.save(upload)
+    return "done"
+
+
+def _several_emails(engine: Engine, experiment: str, subjects: Sequence[str]) -> list[bool]:
+    """Return for each subject if they got several emails of an experiment."""
+    record = engine.store.experiments.record(experiment)
+    return [len(emails) > 1 for emails in engine.store.log.candidates([record], subjects)]
+
+
+def _file_totals(export: RewardExport, upload: Upload, rule: RewardRule) -> FileTotals | None:
+    if not upload.totals:
+        return None
+    totals = FileTotals(rule)
+    for portion in export.portions(reject=_ignore):
+        totals.count(portion.rewards)
+    totals.end_count()
+    return totals
 
 
 def _unmatched_rows(
-    unmatched: Sequence[tuple[int, str, str]], missing_prefix: str
+    events: Sequence[tuple[int, Reward]], receipt: RewardReceipt, missing_prefix: str
 ) -> Iterator[tuple[int | str, str, str]]:
-    """Yield unmatched rows, without the made-up ids of rows whose recipient has no decision."""
-    for line, decision, reason in unmatched:
+    """Yield rows of events that were not counted, without made-up ids of unknown recipients."""
+    reasons = dict.fromkeys(receipt.unknown, _UNKNOWN) | dict.fromkeys(receipt.early, _EARLY)
+    refused = {row.row: row.detail for row in receipt.refused}
+    for row, (line, reward) in enumerate(events):
+        decision = reward.decision_id
+        reason = refused.get(row) or reasons.get(decision)
+        if reason is None:
+            continue
         if missing_prefix and decision.startswith(missing_prefix):
             yield line, "", _NOBODY
         else:
             yield line, decision, reason
 
 
-Job = Callable[[Uploads, Upload, Engine], None]
+Job = Callable[[Uploads, Upload, Engine], Stage]
 _JOBS: Mapping[Kind, Job] = {"recipients": choose, "results": report}
 _log = logging.getLogger(__name__)
 
@@ -233,7 +372,7 @@ def _run(lock: IO[bytes], uploads: Uploads, upload: Upload, engine: Engine) -> N
 
 def _process(uploads: Uploads, upload: Upload, engine: Engine) -> tuple[Stage, tuple[str, ...]]:
     try:
-        _JOBS[upload.kind](uploads, upload, engine)
+        return _JOBS[upload.kind](uploads, upload, engine), ()
     except InvalidInput as error:
         return "refused", tuple(fault.detail for fault in error.faults)
     except (BanditsError, OSError) as error:
@@ -241,4 +380,3 @@ def _process(uploads: Uploads, upload: Upload, engine: Engine) -> tuple[Stage, t
     except Exception:  # noqa: BLE001 - the page shows every failure
         _log.exception("an upload of %s failed", upload.experiment)
         return "broken", ("something of ours failed; the server's log tells what",)
-    return "done", ()

@@ -18,14 +18,19 @@ from bandits.errors import InvalidInput, NotFound
 from storage.private_files import make_private_folder, open_private
 from storage.settings import data_folder
 from storage.stored_format import pack_json, unpack_json
+from webapp.files.cell_values import CellForms
+from webapp.files.file_check import FileCheck
 from webapp.files.recipients import RecipientColumns
 from webapp.files.reward_export import EventColumns
+from webapp.files.table_files import Table, TableFormat, open_table
+from webapp.jobs.column_mapping import SavedMappings
 from webapp.settings import Settings
 
 Kind = Literal["recipients", "results"]
-# new: its columns are not named yet. working: a thread processes it. refused: rows are invalid and
-# nothing was recorded. broken: stopped on the way; to resume records nothing twice.
-Stage = Literal["new", "working", "done", "refused", "broken"]
+# new: its columns are not named yet. working: a thread processes it. checked: somebody has to look
+# at what was found in it. refused: no row is valid and nothing was recorded. broken: stopped on the
+# way; to resume records nothing twice.
+Stage = Literal["new", "working", "checked", "done", "refused", "broken"]
 
 KEPT_SECONDS = 7 * 86_400.0
 _ID_BYTES = 8
@@ -46,6 +51,13 @@ class Upload(Struct, frozen=True, kw_only=True):
         subject: of results, the column of subject ids, if there is none of decision ids.
         anew: decide again for recipients of a file that was uploaded before.
         contents: write the texts and blocks of variants, too, not only their keys.
+        format: of a text file, where somebody has chosen it.
+        forms: how its cells are written.
+        own: write the list's own columns, too.
+        one_each: decide once for a recipient who is in several rows.
+        totals: values of metrics that add up are totals so far.
+        check: what was found when the whole file was read.
+        confirmed: go on, whatever was found.
         version: of the configuration that `written` was written under.
         total: number of rows, once they are counted.
         done: number of rows processed.
@@ -66,6 +78,13 @@ class Upload(Struct, frozen=True, kw_only=True):
     subject: str | None = None
     anew: bool = False
     contents: bool = True
+    format: TableFormat = TableFormat()
+    forms: CellForms = CellForms(zone="UTC")  # as files were read before it was asked for
+    own: bool = False
+    one_each: bool = False
+    totals: bool = False
+    check: FileCheck | None = None
+    confirmed: bool = True
     version: int = 0
     total: int = 0
     done: int = 0
@@ -83,6 +102,7 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         """Store files below `folder`, which the first upload creates."""
         self._folder = folder
+        self.mappings = SavedMappings(folder)
 
     def add(  # noqa: PLR0913 - the fields of an upload
         self, experiment: str, kind: Kind, file: IO[bytes], name: str, *, at: float, by: str
@@ -154,6 +174,24 @@ class Uploads:
     def answer(self, upload: Upload) -> Path:
         """Return the path of the answer: chosen variants, or rows without a match."""
         return self._place(upload) / "answer.csv"
+
+    def report(self, upload: Upload) -> Path:
+        """Return the path of the report of rows that do not fit."""
+        return self._place(upload) / "report.csv"
+
+    def open_report(self, upload: Upload) -> IO[str]:
+        """Open the report anew."""
+        return open_private(self.report(upload), "w", encoding="utf-8", newline="")
+
+    def open_table(self, upload: Upload) -> Table:
+        """Open the uploaded file as a table.
+
+        Raises:
+            InvalidInput: it cannot be read.
+            Unavailable: as many workbooks as may be at once are being read.
+        """
+        cells = self._place(upload) / "cells.jsonl"
+        return open_table(self.file(upload), upload.name, upload.format, cells=cells)
 
     def open_answer(self, upload: Upload) -> IO[bytes]:
         """Open the answer to be continued."""

@@ -75,6 +75,7 @@ NEEDS = {
     "refused_event": "admin",
     "remove_person": "admin",
     "remove_upload": "manager",
+    "report_csv": "manager",
     "replay_refused_event": "admin",
     "reset_columns": "manager",
     "reset_password": "admin",

@@ -22,6 +22,11 @@ def kept(tmp_path):
     return tmp_path / "files"
 
 
+def uploaded(folder):
+    """Folders of uploads; what people said of columns stays beside them."""
+    return [place for place in folder.iterdir() if place.is_dir()]
+
+
 class Desk:
     """Somebody who sends files."""
 
@@ -53,6 +58,11 @@ class Desk:
     def work(self, text, kind="recipients", **chosen):
         address = self.begin(text, kind, **chosen)
         return address, self.finish(address)
+
+    def go_on(self, address):
+        """Go on with what was found in the file; return the page at the end."""
+        self.visitor.post(address)
+        return self.finish(address)
 
     def answer(self, address):
         got = self.visitor.get(f"{address}/answer.csv")
@@ -137,18 +147,42 @@ def test_a_paused_experiment_cuts_a_list_off_and_says_so(site, desk):
 def test_rows_that_do_not_fit_are_named_and_nobody_is_decided_for(site, desk):
     site.make(context=CONTEXT, policy={"name": "lints"})
     address, page = desk.work("subject_id,recency,channel\na,3,Web\n,4,Web\nc,many,Web\n")
-    assert "Nothing was decided. 2 places do not fit" in page
-    assert "people.csv, line 3, column &#39;subject_id&#39;: is empty" in page
-    assert "line 4, column &#39;recency&#39;" in page
+    assert "Look at this before anything is decided" in page
+    assert "2 rows of 3 will be left out" in page
+    report = csv.DictReader(io.StringIO(desk.visitor.get(f"{address}/report.csv").text))
+    assert [tuple(row.values())[1:] for row in report] == [
+        ("subject_id", "", "is empty"),
+        ("recency", "many", "'many' is not a number"),
+    ]
     assert sent(site) == 0
     assert desk.visitor.get(f"{address}/answer.csv").status_code == 404
     desk.visitor.post(f"{address}/columns")
     assert "What do the columns mean?" in desk.visitor.get(address).text
 
 
+def test_rows_that_do_not_fit_are_left_out_once_somebody_says_so(site, desk):
+    site.make(context=CONTEXT, policy={"name": "lints"})
+    text = "subject_id,recency,channel\na,3,Web\n,4,Web\nc,5\nd,6,Web\n"
+    address, page = desk.work(text)
+    assert "Choose for 2 recipients" in page
+    page = desk.go_on(address)
+    assert "Chosen for 2 recipients" in page
+    assert "2 rows of 4 were left out" in page
+    assert [row["subject_id"] for row in desk.answer(address)] == ["a", "d"]
+    assert sent(site) == 2
+
+
+def test_list_of_which_no_row_fits_is_refused(site, desk):
+    site.make(context=CONTEXT, policy={"name": "lints"})
+    address, page = desk.work("subject_id,recency,channel\n,3,Web\nb,x,Web\n")
+    assert "No row can be used" in page
+    assert desk.visitor.get(f"{address}/report.csv").text.count("\n") == 3
+    assert sent(site) == 0
+
+
 def test_columns_are_guessed_shown_and_chosen(site, desk):
     site.make(context=CONTEXT, policy={"name": "lints"})
-    answer = desk.upload("E-Mail,RECENCY,how\nann@shop.example,3,Web\n")
+    answer = desk.upload("Person,RECENCY,how\nann@shop.example,3,Web\n")
     page = desk.visitor.get(answer.location).text
     assert "<td>ann@shop.example</td>" in page
     fields = desk.visitor.form(answer.location, "who")
@@ -159,8 +193,8 @@ def test_columns_are_guessed_shown_and_chosen(site, desk):
     )
     refused = desk.visitor.post(answer.location, fields)
     assert refused.status_code == 422
-    assert "say which column tells who each row is" in refused.text
-    desk.visitor.post(answer.location, fields | {"who": "E-Mail", "feature:channel": "how"})
+    assert "Choose the column that says who each row is." in refused.text
+    desk.visitor.post(answer.location, fields | {"who": "Person", "feature:channel": "how"})
     desk.finish(answer.location)
     (row,) = desk.answer(answer.location)
     assert site.engine.receipt(row["decision_id"]).context == {"recency": 3.0, "channel": "Web"}
@@ -168,7 +202,7 @@ def test_columns_are_guessed_shown_and_chosen(site, desk):
 
 def test_the_texts_are_left_out_where_keys_are_enough(site, desk):
     site.make()
-    address, _ = desk.work(people(2), contents=None)
+    address, _ = desk.work(people(2), contents=None, own=None)
     assert set(desk.answer(address)[0]) == {
         *("subject_id", "decision_id", "subject_line", "content", "discount"),
         *("propensity", "holdout", "fallback"),
@@ -191,7 +225,7 @@ def test_an_export_is_matched_by_decision_and_each_row_without_match_says_why(si
     )
     _, page = desk.work(text, "results")
     assert "0 events<" in page
-    assert "1: counted once" in page
+    assert "<dt>Already reported</dt><dd>1</dd>" in page
     assert [e["metric"] for e in site.engine.receipt(str(decisions[1].decision_id)).events] == [
         "click"
     ]
@@ -206,6 +240,9 @@ def test_an_export_is_matched_by_recipient(site, desk, assignment):
     site.clock.now += 5
     text = "who,what\nann,click\n12,click\nnobody,click\n"
     address, page = desk.work(text, "results", who="who", by="subject", shape="rows", metric="what")
+    if assignment == "per_decision":
+        assert "1 event is of recipients who got several emails" in page
+        page = desk.go_on(address)
     assert "2 events<" in page
     assert len(site.engine.receipt(str(new[0].decision_id)).events) == 1, "the newest is meant"
     assert len(site.engine.receipt(str(old[1].decision_id)).events) == 1
@@ -227,7 +264,8 @@ def test_an_export_is_matched_by_recipient_and_time(site, desk, attribution):
     text = f"subject_id,click,occurred_at\n{rows}"
     for counted in ("3 events<", "0 events<"):
         address, page = desk.work(text, "results", who="subject_id", by="subject")
-        assert counted in page
+        assert "1 event is of recipients who got several emails" in page
+        assert counted in desk.go_on(address)
         (missed,) = desk.answer(address)
         assert missed["line"] == "5"
     clicked = [len(site.engine.receipt(str(d.decision_id)).events) for d in (*first, *second)]
@@ -273,21 +311,25 @@ def test_an_export_without_latest_values_does_not_ask_for_their_times(site, desk
     assert "When the value was current" not in page
 
 
-def test_an_export_with_a_value_that_does_not_fit_reports_nothing(site, desk):
+def test_an_export_with_a_value_that_does_not_fit_reports_nothing_yet(site, desk):
     site.make()
     (decision,) = site.engine.choose("sale", [Request("a")])
     site.clock.now += 5
     text = f"decision_id,click\n{decision.decision_id},1\n{decision.decision_id},often\n"
-    _, page = desk.work(text, "results")
-    assert "Nothing was reported. 1 place does not fit" in page
+    address, page = desk.work(text, "results")
+    assert "Look at this before anything is reported" in page
+    assert "1 row of 2 will be left out" in page
     assert site.engine.receipt(str(decision.decision_id)).events == []
+    assert "1 event<" in desk.go_on(address)
+    assert len(site.engine.receipt(str(decision.decision_id)).events) == 1
 
 
-def test_no_cell_of_an_answer_is_a_formula(site, desk):
+def test_no_cell_of_an_answer_for_spreadsheets_is_a_formula(site, desk):
     evil = [{"key": "a", "payload": {"text": "=cmd|' /C calc'!A0"}}, {"key": "b"}]
     site.make(slots=[{"key": "text", "variants": evil}], exclude=[], control={})
     address, _ = desk.work("subject_id\n=1+1\n@SUM(A1)\n+49 30 1234\n-2\nann\n")
-    raw = list(csv.reader(io.StringIO(desk.visitor.get(f"{address}/answer.csv").text)))
+    text = desk.visitor.get(f"{address}/answer.csv?for=spreadsheet").text
+    raw = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
     cells = [cell for row in raw for cell in row]
     assert [row[0] for row in raw[1:]] == ["'=1+1", "'@SUM(A1)", "'+49 30 1234", "'-2", "ann"]
     assert not [c for c in cells if c.startswith(("=", "+", "-", "@"))]
@@ -306,9 +348,11 @@ def test_cells_of_a_file_never_become_script(site, desk):
     ("content", "name", "detail"),
     [
         (b"", "people.csv", "is empty"),
-        (b"a\n\xff\n", "people.xlsx", "give it one of .csv, .parquet"),
+        (b"a\n\xff\n", "people.doc", "give it one of .csv, .tsv, .txt, .xlsx"),
+        (b"a\n\xff\n", "people.xlsx", "is no workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1", "people.xlsx", "save it as .xlsx without one"),
         (b"no parquet", "people.parquet", "cannot read people.parquet"),
-        (b"\xff\xfe\n", "people.csv", "is not UTF-8 text"),
+        (b"\xff\xfe\n", "people.csv", "is not text in UTF-16"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_beside_its_field(desk, kept, content, name, detail):
@@ -339,11 +383,11 @@ def test_files_are_forgotten_after_a_week_and_when_asked(site, desk, kept):
     desk.work(people(3))
     assert desk.visitor.post(f"{address}/remove").location == "/experiments/sale/files"
     assert desk.visitor.get(address).status_code == 404
-    assert len(list(kept.iterdir())) == 1
+    assert len(uploaded(kept)) == 1
     site.clock.now += 8 * 86_400
     page = site.visitor("manager", "late@shop.example").get("/experiments/sale/files").text
     assert "None yet." in page
-    assert list(kept.iterdir()) == []
+    assert uploaded(kept) == []
     assert sent(site) == 5, "what was decided stays"
 
 

@@ -15,6 +15,7 @@ from bandits.actors import actor_of
 from bandits.schemas import Request, Reward
 from bandits.store.values import Deeds
 from storage.connections import DeliveryOutcome, NewRefusal
+from webapp.files.file_check import ColumnFinding, FileCheck
 from webapp.signals.delivery import Delivery
 from webapp.webhooks.signal_recorder import RefusedSignal
 
@@ -259,14 +260,19 @@ def connect(connections):
 
 
 def uploaded(site):
-    """Two files whose columns are to be named, and one that was refused for what is in it."""
+    """Files whose columns are to be named, one that waits, one that was refused."""
     uploads = site.app.extensions["bandits.uploads"]
     quoted = '"' + HOSTILE.replace('"', '""') + '"'
     text = f"{quoted},subject_id,decision_id\n{quoted},{quoted},x\n".encode()
-    for kind in ("recipients", "results", "recipients"):
-        name = f"{HOSTILE.replace('/', '')}.csv"
-        upload = uploads.add("sale", kind, io.BytesIO(text), name, at=site.clock(), by=HOSTILE)
-    uploads.save(replace(upload, stage="refused", faults=(HOSTILE,)))
+    name = f"{HOSTILE.replace('/', '')}.csv"
+    *_, waiting, refused = (
+        uploads.add("sale", kind, io.BytesIO(text), name, at=site.clock(), by=HOSTILE)
+        for kind in ("recipients", "results", "recipients", "recipients")
+    )
+    finding = ColumnFinding(HOSTILE, HOSTILE, 2, ((HOSTILE, 2),))
+    check = FileCheck(3, 3, 2, 2, 1, (3,), (finding,), (finding,))
+    uploads.save(replace(waiting, stage="checked", check=check))
+    uploads.save(replace(refused, stage="refused", faults=(HOSTILE,)))
 
 
 # What is not pressed: it would end the session that presses all the rest, or is offered only where

@@ -1,19 +1,34 @@
-"""Pages of uploaded files: upload, mapping of the columns, progress, download."""
+"""Pages of uploaded files: upload, mapping of the columns, check, progress, downloads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import PurePosixPath
 from typing import get_args
+from zoneinfo import available_timezones
 
 from flask import Flask, Response, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.errors import InvalidInput, NotFound
 from bandits.experiment import Experiment
+from webapp.files.cell_values import is_zone
+from webapp.files.known_columns import EXPORTS, KnownColumns
 from webapp.files.recipients import RecipientColumns, RecipientFile
 from webapp.files.reward_export import EventColumns, RewardExport
-from webapp.files.table_files import Table, open_table
+from webapp.files.table_files import ENDINGS, Table, TableFormat, csv_lines
+from webapp.files.text_encoding import ENCODINGS
+from webapp.jobs.column_mapping import (
+    ColumnMapping,
+    apply_export,
+    find_export,
+    guess_mapping,
+    known_mapping,
+    settle_forms,
+)
+from webapp.jobs.file_preview import PREVIEWED, preview_recipients, preview_results
 from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
 from webapp.jobs.uploads import Kind, Upload, Uploads, uploads_folder
 from webapp.pages import pages
@@ -25,31 +40,8 @@ _NAME = "bandits.uploads"
 _SHOWN = 3  # rows of a file that are shown beside its columns
 _LONGEST_NAME = 120
 _LONGEST_CELL = 60
-_SUBJECT = ("subject_id", "recipient", "recipient_id", "customer_id", "user_id", "email", "id")
-
-
-class ColumnMapping(Struct, frozen=True):
-    """Columns of a file as a form names them; an empty name stands for none.
-
-    Attributes:
-        id_column: the column that identifies a row.
-        by_subject: it holds subjects; in a file of results, otherwise decision ids.
-        features: the column of each feature.
-        in_rows: in a file of results, each row is an event that names its metric.
-        metrics: the column of each declared metric and listed event.
-        extra: the columns `metric`, `value`, `event`, `occurred_at` and `as_of`.
-        anew: decide again for subjects who have a decision.
-        contents: write the payloads, besides the keys.
-    """
-
-    id_column: str
-    by_subject: bool
-    features: Mapping[str, str]
-    in_rows: bool
-    metrics: Mapping[str, str]
-    extra: Mapping[str, str]
-    anew: bool = False
-    contents: bool = True
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_BOM = "\ufeff".encode()  # a spreadsheet then reads the file as UTF-8
 
 
 def init(app: Flask, settings: Settings) -> None:
@@ -84,7 +76,7 @@ def add_upload(key: str) -> ResponseReturnValue:
     file_kind: Kind = "recipients" if kind == "recipients" else "results"
     upload = uploads.add(key, file_kind, file.stream, name, at=engine.clock(), by=person().email)
     try:
-        open_table(uploads.file(upload), name)
+        uploads.open_table(upload)
     except InvalidInput as error:
         uploads.remove(upload)
         return _files_page(key, kind, _fault_text(error)), 422
@@ -101,6 +93,7 @@ def _files_page(key: str, kind: str = "", wrong: str = "") -> str:
         kind=kind,
         wrong=wrong,
         largest=current_app.config["MAX_UPLOAD_BYTES"],
+        endings=ENDINGS,
         tab="files",
     )
 
@@ -108,28 +101,44 @@ def _files_page(key: str, kind: str = "", wrong: str = "") -> str:
 @pages.get("/experiments/<key:key>/files/<upload_id>")
 @needs("manager")
 def upload(key: str, upload_id: str) -> ResponseReturnValue:
-    """Ask for the columns, or show the progress."""
-    upload = _uploads().find(key, upload_id)
+    """Ask for the columns, or show what was found in the file, or the progress."""
+    uploads = _uploads()
+    upload = uploads.find(key, upload_id)
     experiment = services().engine.store.experiments.record(key).configuration.experiment
     if upload.stage == "new":
-        table = _open_table(upload)
-        return _columns_page(upload, table, _guess_mapping(upload, table.columns, experiment))
+        try:
+            table = uploads.open_table(upload)
+            mapping = _first_mapping(upload, table, experiment)
+        except InvalidInput as error:  # it cannot be read in the format that was chosen
+            uploads.save(replace(upload, format=TableFormat()))
+            flash(_fault_text(error))
+            return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
+        return _columns_page(upload, table, mapping)
     return _progress_page(upload)
 
 
 @pages.post("/experiments/<key:key>/files/<upload_id>")
 @needs("manager")
 def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
-    """Start the job with the columns of the form, or continue one that was cut off."""
+    """Start the job with the columns of the form, or continue one that stopped."""
     engine, uploads = services().engine, _uploads()
     upload = uploads.find(key, upload_id)
     if upload.stage == "new":
         experiment = engine.store.experiments.record(key).configuration.experiment
-        table, mapping = _open_table(upload), _submitted_mapping(experiment)
+        table, mapping = uploads.open_table(upload), _submitted_mapping(experiment)
+        if (chosen := _submitted_format()) != upload.format:
+            uploads.save(replace(upload, format=chosen))
+            return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
+        if request.form.get("action") == "preview":
+            return _columns_page(upload, table, mapping)
         try:
+            mapping = _settled(upload, table, mapping, experiment)
             upload = _with_mapping(upload, table, mapping, experiment)
         except InvalidInput as error:
             return _columns_page(upload, table, mapping, _fault_text(error)), 422
+        uploads.mappings.save(upload.kind, table.columns, mapping)
+    elif upload.stage == "checked":
+        upload = replace(upload, confirmed=True)
     if upload.stage != "done":
         start_job(uploads, upload, engine)
     return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
@@ -138,27 +147,55 @@ def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
 @pages.post("/experiments/<key:key>/files/<upload_id>/columns")
 @needs("manager")
 def reset_columns(key: str, upload_id: str) -> ResponseReturnValue:
-    """Return a refused file to the choice of its columns."""
+    """Return a refused or checked file to the choice of its columns."""
     uploads = _uploads()
     upload = uploads.find(key, upload_id)
-    if upload.stage == "refused":
-        uploads.save(replace(upload, stage="new", total=0, done=0, written=0, version=0, faults=()))
+    if upload.stage in {"refused", "checked"}:
+        again = {"total": 0, "done": 0, "written": 0, "version": 0, "faults": (), "check": None}
+        uploads.save(replace(upload, stage="new", **again))
     return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 
 @pages.get("/experiments/<key:key>/files/<upload_id>/answer.csv")
 @needs("manager")
 def answer_csv(key: str, upload_id: str) -> ResponseReturnValue:
-    """Download the chosen variants, or the rows without a match."""
+    """Download the chosen variants, to the byte or for a spreadsheet; or rows without a match."""
     uploads = _uploads()
     upload = uploads.find(key, upload_id)
     if upload.stage != "done":
         raise NotFound("answer", upload_id)
     suffix = "choices" if upload.kind == "recipients" else "not-counted"
-    response = Response(_read(uploads, upload), content_type="text/csv; charset=utf-8")
+    if request.args.get("for") == "spreadsheet":
+        return _csv_response(_for_spreadsheet(uploads, upload), f"{key}-{suffix}-spreadsheet")
+    response = _csv_response(_read(uploads, upload), f"{key}-{suffix}")
     response.content_length = upload.written
-    response.headers["Content-Disposition"] = f'attachment; filename="{key}-{suffix}.csv"'
     return response
+
+
+@pages.get("/experiments/<key:key>/files/<upload_id>/report.csv")
+@needs("manager")
+def report_csv(key: str, upload_id: str) -> ResponseReturnValue:
+    """Download the rows that do not fit: row, column, value and reason."""
+    uploads = _uploads()
+    upload = uploads.find(key, upload_id)
+    path = uploads.report(upload)
+    if upload.check is None or not path.exists():
+        raise NotFound("report", upload_id)
+    return _csv_response(iter([_BOM, path.read_bytes()]), f"{key}-left-out")
+
+
+def _csv_response(content: Iterator[bytes], name: str) -> Response:
+    response = Response(content, content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return response
+
+
+def _for_spreadsheet(uploads: Uploads, upload: Upload) -> Iterator[bytes]:
+    """Write the answer so that a spreadsheet runs no cell, and reads letters beyond ASCII."""
+    yield _BOM
+    with uploads.answer(upload).open(encoding="utf-8", newline="") as file:
+        for text in csv_lines(csv.reader(file)):
+            yield text.encode()
 
 
 def _read(uploads: Uploads, upload: Upload) -> Iterator[bytes]:
@@ -196,20 +233,70 @@ def _progress_page(upload: Upload) -> str:
 
 
 def _columns_page(upload: Upload, table: Table, mapping: ColumnMapping, wrong: str = "") -> str:
+    record = services().engine.store.experiments.record(upload.experiment)
+    experiment = record.configuration.experiment
     try:
-        portion = next(table.portions(table.columns, _SHOWN), None)
+        portion = next(table.portions([], _SHOWN, reject=_ignore, whole=True), None)
+        mapping, questions = settle_forms(
+            mapping, table, experiment, results=upload.kind == "results"
+        )
     except InvalidInput as error:
-        portion, wrong = None, wrong or _fault_text(error)
-    cells = portion.cells if portion else {}
+        portion, questions, wrong = None, None, wrong or _fault_text(error)
+    rows = zip(*portion.whole, strict=True) if portion else ()
+    preview = None
+    try:
+        preview = _preview(upload, table, mapping, experiment)
+    except InvalidInput as error:
+        preview_wrong = _fault_text(error)
+    else:
+        preview_wrong = ""
     return render_template(
         "experiment/columns.html",
-        record=services().engine.store.experiments.record(upload.experiment),
+        record=record,
         upload=upload,
         columns=table.columns,
+        notes=table.notes,
         mapping=mapping,
-        examples={name: [_short(cell) for cell in cells.get(name, ())] for name in table.columns},
+        rows=[[_short(cell) for cell in row] for row in rows],
+        questions=questions,
+        preview=preview,
+        preview_wrong=preview_wrong,
+        n_previewed=PREVIEWED,
+        exports=[e for e in EXPORTS if e.kind == upload.kind],
+        export=KnownColumns(table.columns).export(upload.kind),
+        remembered=_uploads().mappings.find(upload.kind, table.columns) is not None,
+        adds_up=[m for m in mapping.metrics if experiment.reward.event(m).count == "sum"],
+        zones=_zones(),
+        encodings=ENCODINGS,
+        encoding=getattr(table, "encoding", None),
+        delimiters=_DELIMITERS,
         wrong=wrong,
         tab="files",
+    )
+
+
+def _ignore(_: object) -> None:
+    """Leave out what the check of the whole file tells."""
+
+
+@cache
+def _zones() -> list[str]:
+    zones = available_timezones()
+    return [*sorted(z for z in zones if "/" in z and not z.startswith("Etc/")), "UTC"]
+
+
+def _preview(
+    upload: Upload, table: Table, mapping: ColumnMapping, experiment: Experiment
+) -> list[list[str]]:
+    """Return the first rows as they are understood, a header first."""
+    if upload.kind == "recipients":
+        columns = RecipientColumns(
+            mapping.id_column, {f: c or None for f, c in mapping.features.items()}
+        )
+        return preview_recipients(table, experiment, columns, mapping.forms)
+    now = datetime.fromtimestamp(services().engine.clock(), UTC)
+    return preview_results(
+        table, experiment, _events(mapping), mapping.id_column, mapping.forms, now
     )
 
 
@@ -218,28 +305,19 @@ def _short(cell: object) -> str:
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 
 
-def _open_table(upload: Upload) -> Table:
-    return open_table(_uploads().file(upload), upload.name)
-
-
-def _guess_mapping(upload: Upload, columns: Sequence[str], experiment: Experiment) -> ColumnMapping:
-    """Guess the mapping from the names of the columns."""
-    columns_by_name = {c.strip().casefold(): c for c in columns}
-    results = upload.kind == "results"
-    by_decision = results and "decision_id" in columns_by_name
-    id_column = next((columns_by_name[n] for n in _SUBJECT if n in columns_by_name), "")
-    rule = experiment.reward
-    names = ("metric", "value", "event_id", "occurred_at", "as_of")
-    extra = {n: columns_by_name.get(n, "") for n in names}
-    extra["event"] = extra.pop("event_id")
-    return ColumnMapping(
-        id_column=columns_by_name["decision_id"] if by_decision else id_column,
-        by_subject=not by_decision,
-        features={f.name: columns_by_name.get(f.name.casefold(), "") for f in experiment.context},
-        in_rows=bool(extra["metric"]),
-        metrics={m: columns_by_name.get(m.casefold(), "") for m in rule.event_names},
-        extra=extra,
-    )
+def _first_mapping(upload: Upload, table: Table, experiment: Experiment) -> ColumnMapping:
+    """Return the mapping that a form begins with: chosen by name, remembered, or guessed."""
+    uploads = _uploads()
+    mapping = guess_mapping(upload.kind, table.columns, experiment)
+    mapping = replace(mapping, zone=uploads.mappings.zone)
+    export = find_export(request.args.get("export", ""), upload.kind)
+    if export is not None:
+        return apply_export(mapping, export, table)
+    remembered = uploads.mappings.find(upload.kind, table.columns)
+    if remembered is not None:
+        return known_mapping(remembered, table, experiment)
+    export = KnownColumns(table.columns).export(upload.kind)
+    return mapping if export is None else apply_export(mapping, export, table)
 
 
 def _submitted_mapping(experiment: Experiment) -> ColumnMapping:
@@ -252,9 +330,43 @@ def _submitted_mapping(experiment: Experiment) -> ColumnMapping:
         in_rows=form.get("shape") == "rows",
         metrics={m: form.get(f"metric:{m}", "") for m in experiment.reward.event_names},
         extra={n: form.get(n, "") for n in ("metric", "value", "event", "occurred_at", "as_of")},
+        every_row=form.get("every_row", ""),
+        zone=form.get("zone", ""),
+        day=form.get("day", ""),
+        decimal=form.get("decimal", ""),
+        totals=form.get("numbers") == "totals",
         anew="anew" in form,
         contents="contents" in form,
+        own="own" in form,
+        one_each=form.get("repeats") != "each",
     )
+
+
+def _submitted_format() -> TableFormat:
+    """Read how the file is written from the form; None for what is to be found."""
+    encoding, delimiter = request.form.get("encoding", ""), request.form.get("delimiter", "")
+    by_name = {name: sign for sign, name in _DELIMITERS.items()}
+    return TableFormat(encoding if encoding in ENCODINGS else None, by_name.get(delimiter))
+
+
+def _settled(
+    upload: Upload, table: Table, mapping: ColumnMapping, experiment: Experiment
+) -> ColumnMapping:
+    """Return a mapping whose forms are complete, as far as the first rows tell.
+
+    Raises:
+        InvalidInput: something has to be said.
+    """
+    if mapping.zone and not is_zone(mapping.zone):
+        raise InvalidInput.at("", "Choose a time zone from the list.")
+    mapping, questions = settle_forms(mapping, table, experiment, results=upload.kind == "results")
+    if questions.zone:
+        detail = f"Choose the time zone of this file: the times in “{questions.zone}” name none."
+        raise InvalidInput.at("", detail)
+    if questions.day:
+        detail = f"Choose how dates are written: those in “{questions.day}” may be two dates."
+        raise InvalidInput.at("", detail)
+    return mapping
 
 
 def _with_mapping(
@@ -266,20 +378,33 @@ def _with_mapping(
         InvalidInput: a column is missing.
     """
     if not mapping.id_column:
-        raise InvalidInput.at("", "say which column tells who each row is")
+        raise InvalidInput.at("", "Choose the column that says who each row is.")
+    if table.columns.count(mapping.id_column) > 1:
+        count = table.columns.count(mapping.id_column)
+        raise InvalidInput.at("", f"{count} columns are called “{mapping.id_column}”: rename one.")
+    forms = mapping.forms
+    upload = replace(upload, forms=forms, confirmed=False, check=None)
     if upload.kind == "recipients":
         columns = RecipientColumns(
             mapping.id_column, {f: c or None for f, c in mapping.features.items()}
         )
-        RecipientFile(table, experiment, columns)
-        return replace(upload, columns=columns, anew=mapping.anew, contents=mapping.contents)
+        RecipientFile(table, experiment, columns, forms)
+        return replace(
+            upload,
+            columns=columns,
+            anew=mapping.anew,
+            contents=mapping.contents,
+            own=mapping.own,
+            one_each=mapping.one_each,
+        )
     events = _events(mapping)
+    upload = replace(upload, events=events, totals=mapping.totals and not mapping.in_rows)
     if mapping.by_subject:
         matcher = SubjectMatcher(table, mapping.id_column, lambda names, _: [None] * len(names))
-        RewardExport(matcher, experiment, events)
-        return replace(upload, events=events, subject=mapping.id_column)
-    RewardExport(table, experiment, events)
-    return replace(upload, events=events)
+        RewardExport(matcher, experiment, events, forms)
+        return replace(upload, subject=mapping.id_column)
+    RewardExport(table, experiment, events, forms)
+    return replace(upload, subject=None)
 
 
 def _events(mapping: ColumnMapping) -> EventColumns:
@@ -287,9 +412,12 @@ def _events(mapping: ColumnMapping) -> EventColumns:
     decision = FOUND if mapping.by_subject else mapping.id_column
     times = extra["occurred_at"], extra["as_of"]
     if not mapping.in_rows:
-        chosen = {metric: column for metric, column in mapping.metrics.items() if column}
-        return EventColumns(decision, chosen, None, None, None, *times)
-    return EventColumns(decision, {}, extra["metric"], extra["value"], extra["event"], *times)
+        metrics = {metric: column for metric, column in mapping.metrics.items() if column}
+        return EventColumns(decision, metrics, None, None, None, *times)
+    every_row = None if extra["metric"] else mapping.every_row or None
+    return EventColumns(
+        decision, {}, extra["metric"], extra["value"], extra["event"], *times, every_row
+    )
 
 
 def _fault_text(error: InvalidInput) -> str:
