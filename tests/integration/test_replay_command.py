@@ -85,7 +85,7 @@ def altered(line, new):
         (altered(3, "22,Phone,b,0,0"), ["--propensity", "p"], "line 3, column 'p': '0' is not a"),
         (altered(3, "22,Phone,b,0,2"), ["--propensity", "p"], "line 3, column 'p': '2' is not a"),
         (altered(3, "22,Phone,b,7,.5"), ["--policy", "thompson"], "thompson takes rewards in"),
-        (altered(3, '22,"Phone,b,7,.5'), [], "line 81: "),
+        (altered(3, '22,"Phone,b,7,.5'), [], "line 3: unexpected end of data"),
         ([f"1,k{i},a,1,.5" for i in range(101)], ["--context", "kind"], "101 different texts"),
         ([], [], "has a header and no rows"),
         (ROWS, ["--context", "shoe"], "no column 'shoe'; columns are age, kind, sent"),
