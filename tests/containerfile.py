@@ -43,6 +43,11 @@ done
 mount -t tmpfs tmpfs "$ROOT/tmp"
 mount -t tmpfs tmpfs "$ROOT/dev/shm"
 mount -t tmpfs tmpfs "$ROOT/var/lib"
+if [ "$BASE" = / ]; then  # what is installed here may lie below one of these
+    mkdir -p "$ROOT$TREE"
+    mount --bind "$TREE" "$ROOT$TREE"
+    mount -o remount,bind,ro "$ROOT$TREE"
+fi
 mkdir -p "$ROOT$VOLUME"
 mount --bind "$DATA" "$ROOT$VOLUME"
 cd "$ROOT"
@@ -199,6 +204,7 @@ class Container:
             self._become += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         root = folder / "root"
         places = {"BASE": image.root, "ROOT": root, "DATA": self.data, "VOLUME": image.volume}
+        places["TREE"] = Path(__file__).parents[1]
         mounts = [
             sys.executable,
             "-ISc",

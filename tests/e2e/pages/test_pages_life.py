@@ -129,7 +129,7 @@ def send_through_the_api_and_watch(page: Page, client: Client) -> None:
 def send_to_a_list(page: Page) -> list[str]:
     """Upload a list of recipients, and download it with the version chosen for each."""
     page.get_by_role("link", name="Files").click()
-    upload(page, "recipients", "nothing.txt", "who,how\n")
+    upload(page, "recipients", "nothing.pdf", "who,how\n")
     expect(page.locator("#recipients-error")).to_contain_text(".csv")
     upload(page, "recipients", "list.csv", f"who,how\n{LIST}")
     choose = page.get_by_role("button", name="Choose for every recipient")
