@@ -135,8 +135,8 @@ def send_to_a_list(page: Page) -> list[str]:
     choose = page.get_by_role("button", name="Choose for every recipient")
     choose.click()
     expect(page.get_by_role("alert")).to_contain_text("Choose the column that says who each row is.")
-    page.get_by_label("Column").select_option("who")
-    page.get_by_label("channel").select_option("how")
+    page.get_by_label("Column", exact=True).select_option("who")
+    page.get_by_label("channel", exact=True).select_option("how")
     choose.click()
     expect(page.get_by_text("Chosen for 60 recipients")).to_be_visible()
     rows = table(page, page.get_by_role("link", name="Download the choices"))
@@ -193,7 +193,7 @@ def look_at_segments(page: Page) -> None:
 
 def try_an_email_out(page: Page) -> None:
     page.get_by_role("link", name="Try it").click()
-    page.get_by_label("channel").select_option("Phone")
+    page.get_by_label("channel", exact=True).select_option("Phone")
     page.get_by_label("Discount").select_option("15 % off")
     page.get_by_role("button", name="Show the email").click()
     expect(page.get_by_text("15 % off").last).to_be_visible()
