@@ -136,7 +136,7 @@ def send_to_a_list(page: Page) -> list[str]:
     choose.click()
     expect(page.get_by_role("alert")).to_contain_text("Choose the column that says who each row is.")
     page.get_by_label("Column", exact=True).select_option("who")
-    page.get_by_label("channel", exact=True).select_option("how")
+    page.get_by_label("Channel").select_option("how")
     choose.click()
     expect(page.get_by_text("Chosen for 60 recipients")).to_be_visible()
     rows = table(page, page.get_by_role("link", name="Download the choices"))
