@@ -16,3 +16,13 @@ Key = Annotated[
 def pointer(*parts: str | int) -> str:
     """Join parts to an RFC 6901 JSON pointer, escaping what needs it."""
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
+
+
+def letter_name(position: int) -> str:
+    """Name something by its position: a, b, …, z, aa, ab; so do spreadsheets their columns."""
+    letters = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return letters

@@ -21,7 +21,7 @@ from bandits.verdict import Statements
 from bandits.versions import Configuration
 from storage.schema import QUALITY_COUNTS, metadata
 from storage.stored_format import FormattedBlob, FormattedJson
-from webapp.jobs.column_mapping import RememberedMappings
+from webapp.jobs.column_map import RememberedMappings
 from webapp.jobs.uploads import Upload
 from webapp.pages.form.form_model import TypedDraft
 from webapp.webhooks.signal_recorder import RefusedSignal

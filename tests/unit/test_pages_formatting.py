@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from msgspec import convert
 
+from bandits.identifiers import letter_name
 from bandits.rewards import RewardRule
 from webapp.pages.experiment.labels import reward_measure
-from webapp.pages.form.slugs import letter_name, slug, unused_key
+from webapp.pages.form.slugs import slug, unused_key
 from webapp.pages.formatting import (
     amount,
     average,

@@ -22,7 +22,7 @@ from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, 
 from webapp.files.rejection_report import RejectionReport
 from webapp.files.repeated_recipients import RepeatedRecipients
 from webapp.files.table_files import RejectedRow, Table, TableFormat, open_table
-from webapp.files.text_encoding import ENCODINGS
+from webapp.files.text_codec import ENCODINGS
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bandits.identifiers import letter_name
+
 MAX_COLUMNS = 2_000
 MAX_CELLS = 20_000_000
 MAX_CELL = 32_767  # characters, as in Excel
@@ -144,7 +146,7 @@ def _sheet_lines(sheet: Any, names: Sequence[str]) -> Iterator[SheetHead | Sheet
     width = max((i for i, cell in enumerate(header) if cell != ""), default=0) + 1
     width = max(width, *(_width(cells) for _, cells in head_rows[at:]))
     columns = tuple(
-        _text(cell) if cell != "" else f"Column {_letters(first_column + i)}"
+        _text(cell) if cell != "" else f"Column {letter_name(first_column + i).upper()}"
         for i, cell in enumerate(header[:width])
     )
     yield SheetHead(sheet.name, columns, tuple(notes))
@@ -228,16 +230,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _letters(column: int) -> str:
-    """Name a column as a spreadsheet does."""
-    name = ""
-    column += 1
-    while column:
-        column, letter = divmod(column - 1, 26)
-        name = chr(ord("A") + letter) + name
-    return name
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from msgspec import Struct
 from bandits.csv_rows import MAX_COLUMNS, position, whole_rows
 from bandits.errors import InvalidInput
 from webapp.files.spreadsheet import SheetFile
-from webapp.files.text_encoding import (
+from webapp.files.text_codec import (
     ENCODINGS,
     find_encoding,
     is_undecoded,

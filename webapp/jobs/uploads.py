@@ -23,7 +23,7 @@ from webapp.files.file_check import FileCheck
 from webapp.files.recipients import RecipientColumns
 from webapp.files.reward_export import EventColumns
 from webapp.files.table_files import Table, TableFormat, open_table
-from webapp.jobs.column_mapping import SavedMappings
+from webapp.jobs.column_map import SavedMappings
 from webapp.settings import Settings
 
 Kind = Literal["recipients", "results"]

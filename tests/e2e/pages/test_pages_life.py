@@ -134,7 +134,9 @@ def send_to_a_list(page: Page) -> list[str]:
     upload(page, "recipients", "list.csv", f"who,how\n{LIST}")
     choose = page.get_by_role("button", name="Choose for every recipient")
     choose.click()
-    expect(page.get_by_role("alert")).to_contain_text("Choose the column that says who each row is.")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "Choose the column that says who each row is."
+    )
     page.get_by_label("Column", exact=True).select_option("who")
     page.get_by_label("Channel").select_option("how")
     choose.click()

@@ -19,8 +19,8 @@ from webapp.files.known_columns import EXPORTS, KnownColumns
 from webapp.files.recipients import RecipientColumns, RecipientFile
 from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.table_files import ENDINGS, Table, TableFormat, csv_lines
-from webapp.files.text_encoding import ENCODINGS
-from webapp.jobs.column_mapping import (
+from webapp.files.text_codec import ENCODINGS
+from webapp.jobs.column_map import (
     ColumnMapping,
     apply_export,
     find_export,

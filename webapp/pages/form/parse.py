@@ -17,6 +17,7 @@ from bandits.experiment import (
     Variant,
 )
 from bandits.features import CategoryFeature, Feature, NumberFeature
+from bandits.identifiers import letter_name
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
 from webapp.pages.form.field_readers import FieldErrors
@@ -30,7 +31,7 @@ from webapp.pages.form.form_model import (
     TypedVariant,
     slot_kind,
 )
-from webapp.pages.form.slugs import letter_name, slug, unused_key
+from webapp.pages.form.slugs import slug, unused_key
 from webapp.pages.form.validate import cross_field_faults
 
 

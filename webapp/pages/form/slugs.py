@@ -20,13 +20,3 @@ def unused_key(key: str, taken: Collection[str], *, join: str = "-") -> str:
         candidate = f"{key}{join}{n}"
         n += 1
     return candidate
-
-
-def letter_name(position: int) -> str:
-    """Name a variant by its position: a, b, …, z, aa, ab."""
-    letters = ""
-    position += 1
-    while position:
-        position, rest = divmod(position - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return letters

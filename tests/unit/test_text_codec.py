@@ -4,7 +4,7 @@ import pytest
 
 from bandits.errors import InvalidInput
 from webapp.files.table_files import RejectedRow, TableFormat, open_table
-from webapp.files.text_encoding import find_encoding
+from webapp.files.text_codec import find_encoding
 
 TEXT = "id,city\nu1,Köln\nu2,Orléans – Süd\n"
 
