@@ -95,13 +95,12 @@ def test_workbook_may_begin_anywhere(tmp_path) -> None:
     assert (table.columns, cells) == (("id", "x"), [("a", "b"), ("a", "c")])
 
 
-def test_workbook_names_columns_without_a_name(tmp_path) -> None:
-    write(
-        tmp_path / "people.xlsx",
-        {"List": sheet([[text("id"), None, text("x")], [text("a"), text("b"), text("c")]])},
-    )
+@pytest.mark.parametrize(("before", "letter"), [([], "B"), ([None] * 3, "E")])
+def test_workbook_names_columns_without_a_name(tmp_path, before, letter) -> None:
+    rows = [[text("id"), None, text("x")], [text("a"), text("b"), text("c")]]
+    write(tmp_path / "people.xlsx", {"List": sheet([[*before, *row] for row in rows])})
     table, _ = table_of(tmp_path / "people.xlsx")
-    assert table.columns == ("id", "Column B", "x")
+    assert table.columns == ("id", f"Column {letter}", "x")
 
 
 def test_workbook_whose_numbers_only_look_padded_says_so(tmp_path) -> None:
