@@ -238,14 +238,34 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             return list(error.faults)
         low, high = self.reward.bounds
         least, most = policy.support
+        if policy.statistic.timed:
+            return self._timed_faults()
         if covers(policy.support, (low, high)):
             return []
-        able = [n for n, p in policies().items() if covers(p.support, (low, high))]
+        able = [
+            n
+            for n, p in policies().items()
+            if covers(p.support, (low, high)) and not p.statistic.timed
+        ]
         detail = (
             f"{self.policy.name} takes rewards in [{least:g}, {most:g}], this rule gives "
             f"[{low:g}, {high:g}]; these take it: {', '.join(able)}"
         )
         return [Fault("/policy/name", detail)]
+
+    def _timed_faults(self) -> list[Fault]:
+        """List the reasons why a policy cannot learn how late answers are."""
+        faults = []
+        if not self.reward.is_single_answer:
+            detail = (
+                f"{self.policy.name} learns how late one kind of answer is: the rule needs a single"
+                " metric that happens or not, with weight 1, without costs, and to be maximised"
+            )
+            faults.append(Fault("/policy/name", detail))
+        if self.forgetting is not None and self.forgetting.window_seconds is not None:
+            detail = f"cannot be used with {self.policy.name}; use half_life_seconds"
+            faults.append(Fault("/forgetting/window_seconds", detail))
+        return faults
 
     def _retention_faults(self) -> list[Fault]:
         """List the reasons why old decisions cannot be removed."""

@@ -15,6 +15,7 @@ class Problem(Struct, frozen=True, eq=False):
         n_features: d, the length of an encoded context; 0 where there is none.
         low: the smallest reward an observation can have, finite: widths scale with the range.
         high: the largest reward an observation can have, finite.
+        window: how long a reward counts, in the unit of time of whoever sums timed statistics.
     """
 
     arms: IntArray
@@ -22,6 +23,7 @@ class Problem(Struct, frozen=True, eq=False):
     n_features: int = 0
     low: float = 0.0
     high: float = 1.0
+    window: float = 1.0
 
     @classmethod
     def of(cls, n_arms: int, n_features: int = 0, low: float = 0.0, high: float = 1.0) -> "Problem":
@@ -47,4 +49,5 @@ class Problem(Struct, frozen=True, eq=False):
             self.n_features,
             self.low,
             self.high,
+            self.window,
         )

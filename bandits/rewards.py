@@ -133,6 +133,18 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         )
         return total if self.goal == "minimise" else -total
 
+    @property
+    def is_single_answer(self) -> bool:
+        """True where a reward is one event that happens or not, and nothing else."""
+        metrics = list(self.metrics.values())
+        return (
+            len(metrics) == 1
+            and metrics[0] == Metric()
+            and self.goal == "maximise"
+            and not any(cost for by_variant in self.costs.values() for cost in by_variant.values())
+            and self.window_seconds > 0
+        )
+
     def as_maximised(self, rewards: FloatArray) -> FloatArray:
         """Turn rewards (n,) so that more is better: where less is, mirrored within the bounds."""
         if self.goal == "maximise":

@@ -65,12 +65,15 @@ class Configuration(Struct, frozen=True, dict=True):
         """Problem of choosing among all arms."""
         slots = self.experiment.slots
         levels = [{v.key: i for i, v in enumerate(s.variants)} for s in slots]
-        low, high = self.experiment.reward.bounds
+        reward = self.experiment.reward
+        low, high = reward.bounds
         slot_levels = np.array(
             [[lv[v] for lv, v in zip(levels, a.variants, strict=True)] for a in self.arms]
         )
         n_features = self.experiment.encoder().n_features
-        return Problem(np.arange(len(self.arms)), slot_levels, n_features, low, high)
+        return Problem(
+            np.arange(len(self.arms)), slot_levels, n_features, low, high, reward.window_seconds
+        )
 
     @cached_property
     def control(self) -> int:

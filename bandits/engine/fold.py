@@ -11,6 +11,7 @@ from bandits.engine.receipt_sample import keep_sample
 from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
+from bandits.statistics import BUCKETS, AnswerDelays
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
 from bandits.store.values import (
@@ -84,15 +85,25 @@ def take_in(folding: Fold, now: float) -> tuple[Snapshot, InferenceState] | None
     for key in folding.unstarted:
         builder.allocations.allocation(*key)
     taken = None
-    if folding.due is not None:
-        sums = _next_sums(folding, builder, folding.due)
-        snapshot = _next_snapshot(folding, sums, folding.due, at)
-        folding.save(snapshot, _resummed(folding, builder, folding.due))
+    if folding.due is not None or _has_aged(folding, builder, at):
+        due = FoldIncrement.nothing() if folding.due is None else folding.due
+        sums = _next_sums(folding, builder, due)
+        snapshot = _next_snapshot(folding, sums, due, at)
+        folding.save(snapshot, _resummed(folding, builder, due))
         taken = snapshot, sums.inference
         keep_sample(folding, builder.allocations, float(sums.counts.sent.sum()))
     if builder.allocations.derived:
         folding.save_allocations(builder.allocations.derived)
     return taken
+
+
+def _has_aged(folding: Fold, builder: SumsBuilder, at: float) -> bool:
+    """Return true where time alone has changed what a timed statistic says."""
+    problem, previous = folding.record.configuration.problem, folding.previous
+    if previous is None or at < previous.at + problem.window / BUCKETS:
+        return False
+    statistic = builder.load(previous).statistic
+    return isinstance(statistic, AnswerDelays) and statistic.is_open
 
 
 def _next_sums(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Sums:

@@ -31,8 +31,9 @@ from bandits.inference.recent_days import (
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
+from bandits.problem import Problem
 from bandits.rewards import RewardRule
-from bandits.statistics import Statistic, dump
+from bandits.statistics import AnswerDelays, SendTimes, Statistic, dump
 from bandits.store.fold import HistoryReader
 from bandits.store.values import (
     AllocationKey,
@@ -162,7 +163,9 @@ class StatisticBuilder:
     ) -> None:
         """Prepare to sum as of `at`, seconds since 1970, for the policy of `folded` if given."""
         self.family: type[Statistic] = (folded or configuration).policy.statistic
-        self.zeros: Statistic = self.family.zeros(configuration.problem)
+        self.zeros: Statistic = _aged(
+            self.family.zeros(configuration.problem), configuration.problem, at
+        )
         self._problem = configuration.problem
         self._rule = configuration.experiment.reward
         self._forgetting = configuration.experiment.forgetting
@@ -179,7 +182,8 @@ class StatisticBuilder:
         return np.exp2(-age / (forgetting.half_life_seconds or np.inf))
 
     def fade(self, statistic: Statistic, since: float) -> Statistic:
-        """Apply a half-life to a statistic as of `since`."""
+        """Bring a statistic as of `since` to the reference time: it ages, and forgets."""
+        statistic = _aged(statistic, self._problem, self._at)
         if self._forgetting is None or self._forgetting.half_life_seconds is None:
             return statistic
         return statistic.decayed(
@@ -193,7 +197,9 @@ class StatisticBuilder:
 
         Each weighs what its age says, unless `weights` (n,) are given.
         """
-        return self.fit(decisions, rewards, weights) if self.family.invertible else self.zeros
+        if self.family.timed or not self.family.invertible:
+            return self.zeros
+        return self.fit(decisions, rewards, weights)
 
     def fit(
         self, decisions: DecisionColumns, rewards: FloatArray, weights: FloatArray | None = None
@@ -209,6 +215,23 @@ class StatisticBuilder:
             weights[kept],
         )
 
+    def sum_sent(self, decisions: DecisionColumns) -> Statistic:
+        """Sum decisions, pending or learned, as they stand: zeros unless the family is timed.
+
+        The one metric of its rule is answered by the first event that is not 0.
+        """
+        if not issubclass(self.family, AnswerDelays):
+            return self.zeros
+        answers = (decisions.event_metrics == 0) & (decisions.event_values > 0)
+        rows, times = decisions.event_rows[answers], decisions.event_times[answers]
+        first = np.full(len(decisions), np.inf)
+        np.minimum.at(first, rows, times)
+        rewards = np.isfinite(first).astype(np.float64)
+        first = np.where(rewards > 0, first, decisions.started_at)
+        weights = self.weights(decisions.started_at) * ~decisions.holdout
+        times = SendTimes(decisions.started_at, first, self._at)
+        return self.family.from_sent(self._problem, decisions.arms, rewards, weights, times)
+
     def sum_pending(self, decisions: DecisionColumns) -> Statistic:
         """Sum decisions as pending."""
         kept = ~decisions.holdout
@@ -216,6 +239,11 @@ class StatisticBuilder:
         return self.family.from_pending(
             self._problem, decisions.arms[kept], decisions.contexts[kept], ones
         )
+
+
+def _aged(statistic: Statistic, problem: Problem, at: float) -> Statistic:
+    """Bring the statistic of a timed family to a moment."""
+    return statistic.aged_to(problem, at) if isinstance(statistic, AnswerDelays) else statistic
 
 
 class EvidenceBuilder:
@@ -725,7 +753,9 @@ class SumsBuilder:
 
     def sum_pending(self, decisions: DecisionColumns) -> Sums:
         """Sum decisions that were sent, and are not learned."""
-        return replace(self._sum_sent(decisions), statistic=self._statistic.sum_pending(decisions))
+        sent = self._sum_sent(decisions)
+        pending = self._statistic.sum_pending(decisions)
+        return replace(sent, statistic=sent.statistic + pending)
 
     def sum_learned(self, decisions: DecisionColumns) -> Sums:
         """Sum decisions that were sent, and are learned."""
@@ -776,14 +806,16 @@ class SumsBuilder:
         """Sum the events of sent decisions, as they are without waiting for a window to close."""
         return replace(
             self.zeros,
+            statistic=self._statistic.sum_sent(decisions),
             inference=self._evidence.sum_events_so_far(decisions),
             verdicts=self._evidence.count_verdicts(decisions),
         )
 
     def sum_events(self, decisions: DecisionColumns) -> Sums:
-        """Sum the events of decisions whose reward none of them changes."""
+        """Sum the events of decisions, none of which corrects what was learned."""
         return replace(
             self.zeros,
+            statistic=self._statistic.sum_sent(decisions),
             inference=self._evidence.sum_events(decisions),
             verdicts=self._evidence.count_verdicts(decisions),
         )
@@ -808,7 +840,7 @@ class SumsBuilder:
         arms, holdout = decisions.arms, decisions.holdout
         counts = ArmCounts.from_sent(self._n_arms, self._n_metrics, arms, holdout)
         return Sums(
-            self.zeros.statistic,
+            self._statistic.sum_sent(decisions),
             counts,
             self._evidence.sum_sent(decisions),
             self._evidence.sum_senders_sent(decisions),

@@ -50,6 +50,13 @@ def largest_chances(edges: FloatArray, densities: Callable[[FloatArray], FloatAr
         densities: from points (R, 1, P, n) to each arm's density there, (R, K, P, n), up to a
             factor per arm.
     """
+    return chances_and_totals(edges, densities)[0]
+
+
+def chances_and_totals(
+    edges: FloatArray, densities: Callable[[FloatArray], FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Return `largest_chances`, and the integral of each density, (R, K)."""
     edges = common_edges(edges)
     half = np.diff(edges)[:, None, :, None] / 2
     points = edges[:, None, :-1, None] + half * (1 + _NODES)
@@ -63,7 +70,7 @@ def largest_chances(edges: FloatArray, densities: Callable[[FloatArray], FloatAr
     density /= distribution
     joint = distribution.prod(axis=1) * _WEIGHTS
     chances = np.einsum("rkpn,rpn->rk", density, joint) / total
-    return cast("FloatArray", chances / chances.sum(axis=-1, keepdims=True))
+    return chances / chances.sum(axis=-1, keepdims=True), total
 
 
 def common_edges(edges: FloatArray) -> FloatArray:
@@ -150,13 +157,10 @@ def _in_chunks(chances: Callable[..., FloatArray], *parameters: FloatArray) -> F
 
 def _beta_chances(alpha: FloatArray, beta: FloatArray, reach: int) -> FloatArray:
     """Integrate over y = logit x, where a beta density is log-concave and its tails exponential."""
+    edges = beta_edges(alpha, beta, reach)
     alpha, beta = alpha[:, :, None, None], beta[:, :, None, None]
     count = alpha + beta
     mode = np.log(alpha / beta)
-    steps = np.linspace(_STEP, _STEP * reach, reach)
-    left = mode - _distance_of(steps, alpha, count)
-    right = mode + _distance_of(steps, beta, count)
-    edges = np.concatenate([left[..., ::-1], mode, right], axis=-1)[:, :, 0]
 
     def densities(y: FloatArray) -> FloatArray:
         offset = y - mode
@@ -164,6 +168,19 @@ def _beta_chances(alpha: FloatArray, beta: FloatArray, reach: int) -> FloatArray
         return np.exp(_log_density(np.abs(offset), slope, count))
 
     return largest_chances(edges, densities)
+
+
+def beta_edges(
+    alpha: FloatArray, beta: FloatArray, reach: int = _N_STEPS, step: float = _STEP
+) -> FloatArray:
+    """Return edges (..., 2 reach + 1) of panels for log odds of Beta(alpha, beta) variates."""
+    alpha, beta = alpha[..., None], beta[..., None]
+    count = alpha + beta
+    mode = np.log(alpha / beta)
+    steps = np.linspace(step, step * reach, reach)
+    left = mode - _distance_of(steps, alpha, count)
+    right = mode + _distance_of(steps, beta, count)
+    return np.concatenate([left[..., ::-1], mode, right], axis=-1)
 
 
 def _student_chances(dof: FloatArray, location: FloatArray, scale: FloatArray) -> FloatArray:

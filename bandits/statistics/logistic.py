@@ -38,6 +38,7 @@ class LogisticSums(NoPending):
     family: ClassVar[str] = "logistic"
     contextual: ClassVar[bool] = True
     invertible: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     penalty: ClassVar[float] = 1.0
 
     @classmethod

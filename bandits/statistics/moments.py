@@ -30,6 +30,7 @@ class Moments(Additive):
     family: ClassVar[str] = "moments"
     contextual: ClassVar[bool] = False
     invertible: ClassVar[bool] = True
+    timed: ClassVar[bool] = False
 
     @classmethod
     def from_observations(

@@ -30,6 +30,7 @@ class Ridge(Additive):
     family: ClassVar[str] = "ridge"
     contextual: ClassVar[bool] = True
     invertible: ClassVar[bool] = True
+    timed: ClassVar[bool] = False
 
     @classmethod
     def from_observations(

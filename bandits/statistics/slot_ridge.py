@@ -35,6 +35,7 @@ class SlotRidge(NoPending):
     family: ClassVar[str] = "slot_ridge"
     contextual: ClassVar[bool] = True
     invertible: ClassVar[bool] = True
+    timed: ClassVar[bool] = False
 
     @classmethod
     def from_observations(

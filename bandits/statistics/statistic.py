@@ -19,11 +19,16 @@ from bandits.problem import Problem
 
 
 class Statistic(Protocol):
-    """Contract of a family; axes before the arm axis broadcast (replications, say)."""
+    """Contract of a family; axes before the arm axis broadcast (replications, say).
+
+    A `timed` family is summed by `from_sent`, from the sending of a decision on, and as of a
+    moment; see `bandits.statistics.answer_delays` and docs/adr/0069-answers-that-are-late.md.
+    """
 
     family: ClassVar[str]
     contextual: ClassVar[bool]
     invertible: ClassVar[bool]
+    timed: ClassVar[bool]
 
     @classmethod
     def from_observations(

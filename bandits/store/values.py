@@ -634,6 +634,30 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         return len(self.arms)
 
     @classmethod
+    def nothing(cls, n_features: int) -> "DecisionColumns":
+        """Return the columns of no decision, with contexts of so many features."""
+        integers, floats, booleans = (np.zeros(0, dtype) for dtype in (np.int64, float, np.bool_))
+        return cls(
+            integers,
+            np.zeros((0, n_features)),
+            booleans,
+            floats,
+            integers,
+            integers,
+            floats,
+            floats,
+            floats,
+            [],
+            integers,
+            integers,
+            booleans,
+            integers,
+            np.zeros(0, np.uint64),
+            booleans,
+            integers,
+        )
+
+    @classmethod
     def concatenate(cls, parts: Sequence["DecisionColumns"]) -> "DecisionColumns":
         """Put one part or more behind each other."""
         rows = np.cumsum([0, *map(len, parts[:-1])])  # before each part
@@ -719,6 +743,11 @@ class FoldIncrement(Struct, frozen=True, eq=False):
     events_after: DecisionColumns
     resumed: DecisionColumns
     relearned: DecisionColumns
+
+    @classmethod
+    def nothing(cls) -> "FoldIncrement":
+        """Return an increment of no decision."""
+        return cls(*(DecisionColumns.nothing(1) for _ in cls.__struct_fields__))
 
     def until(self, place: BatchPlace | None) -> "FoldIncrement":
         """Return what of it is about decisions whose start is not after a place."""

@@ -11,13 +11,15 @@ from numpy.random import Generator
 from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.errors import InvalidInput
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
-from bandits.policy import AnyPolicy, draw_from_propensities, sample_arms
+from bandits.policy import AnyPolicy, draw_from_propensities
 from bandits.problem import Problem
 from bandits.statistics import Moments
+from simulations.learners.arm_draws import ArmDraws
 from simulations.learners.interfaces import Learner
 from simulations.learners.memory import DecisionForgetting, Memory, MemorySums, create_memory
 from simulations.learners.remaining_value import ValueRemainingLearner, ValueRemainingRule
 from simulations.learners.scheduled_learner import ScheduledLearner
+from simulations.learners.timed_learner import TimedPolicyLearner
 from simulations.running.replications import Chunk
 from simulations.running.schedule import Run, Schedule
 
@@ -67,6 +69,7 @@ class PolicyLearnerFactory(Struct, frozen=True):
                 "/floor", f"must be at most {LARGEST_FLOOR_SUM / problem.n_arms:g} for each arm"
             )
         self._check_stop(problem, run)
+        self._check_timed(run)
         if self.greedy_last_batch and run.schedule.sequential:
             raise InvalidInput.at("/greedy_last_batch", "needs run.batches: there is no last batch")
         contextual = self.policy.statistic.contextual
@@ -74,6 +77,17 @@ class PolicyLearnerFactory(Struct, frozen=True):
             raise InvalidInput.at(
                 "/greedy_last_batch", f"{self.policy.name} does not tell what it predicts"
             )
+
+    def _check_timed(self, run: Run) -> None:
+        if not self.policy.statistic.timed:
+            return
+        if run.delay:
+            raise InvalidInput.at("/name", f"{self.policy.name} needs run.feedback, not run.delay")
+        if run.feedback is not None and run.feedback.window is None:
+            raise InvalidInput.at("/name", f"{self.policy.name} needs run.feedback.window")
+        if self.forgetting is not None or self.greedy_last_batch:
+            place = "/forgetting" if self.forgetting is not None else "/greedy_last_batch"
+            raise InvalidInput.at(place, f"is not simulated for {self.policy.name}")
 
     def _check_stop(self, problem: Problem, run: Run) -> None:
         if self.stop is None:
@@ -94,6 +108,8 @@ class PolicyLearnerFactory(Struct, frozen=True):
     ) -> Learner:
         """Create a learner that advances by the policy's own steps, where it has some."""
         arm_draws = ArmDraws(self.policy, self.floor, rng)
+        if self.policy.statistic.timed and run.feedback is not None:
+            return TimedPolicyLearner(arm_draws, problem, replications, run)
         late = run.delay > 0 or run.feedback is not None
         stepwise = run.schedule.sequential and not late and self.forgetting is None
         if stepwise and self.policy.advance is not None:
@@ -109,28 +125,6 @@ class PolicyLearnerFactory(Struct, frozen=True):
     def planned_size(self, problem: Problem) -> int | None:  # noqa: ARG002 - nothing is planned
         """Return None: it learns until the horizon."""
         return None
-
-
-class ArmDraws:
-    """Draws of arms from a policy's probabilities, after the floor."""
-
-    def __init__(self, policy: AnyPolicy, floor: float, rng: Generator) -> None:
-        self.policy, self.floor, self.rng = policy, floor, rng
-
-    def step_sampler(self, n_arms: int) -> Callable[[Any, FloatArray, Generator], IntArray]:
-        """Return the function that draws at every step, with as few calls around it as possible."""
-        if self.policy.sample is None or self.floor:
-            return lambda prepared, contexts, _: self.arms(prepared, contexts, n_arms)
-        return self.policy.sample
-
-    def arms(self, prepared: Any, contexts: FloatArray, n_arms: int) -> IntArray:
-        """Draw an arm for each of contexts (R, d) or (R, n, d)."""
-        arms = sample_arms(self.policy, prepared, contexts, self.rng)
-        if self.floor == 0:
-            return arms
-        # π' = ε + (1 − Kε)π is a mixture: an arm at random with chance Kε, else the policy's.
-        u = self.rng.random(arms.shape)
-        return np.where(u < n_arms * self.floor, (u / self.floor).astype(np.int64), arms)
 
 
 class SequentialPolicyLearner:

@@ -119,12 +119,37 @@ class DelayedBatch(NamedTuple):
     corrections: list[Correction]
 
 
+class Arrivals(NamedTuple):
+    """Rewards of n decisions in R replications, and when each arrives.
+
+    Attributes:
+        sent_at: (n,).
+        arrives_at: (R, n).
+        counted: (R, n), true where there is a reward, and it ever counts.
+        reported: (R, n), the rewards as reported.
+    """
+
+    sent_at: IntArray
+    arrives_at: FloatArray
+    counted: BoolArray
+    reported: FloatArray
+
+
 class DelayQueue:
     """Queue of sent decisions, sorted by the fold at which their rewards are learned."""
 
     def __init__(self, feedback: Feedback, ends: IntArray, *, patient: bool) -> None:
         """Fold at the `ends` of batches; a patient learner folds once the window has closed."""
         self._feedback, self._ends, self._patient = feedback, ends, patient
+
+    def arrivals(
+        self, start: int, arms: IntArray, rewards: FloatArray, noise: DelayNoise
+    ) -> Arrivals:
+        """Return when the rewards (R, n) of decisions from position `start` on arrive."""
+        sent_at = start + 1 + np.arange(arms.shape[1])
+        arrives_at = sent_at + self._delays(arms, noise)
+        counted = self._counted(arrives_at - sent_at, rewards, noise)
+        return Arrivals(sent_at, arrives_at, counted, self._reported(rewards, noise))
 
     def split(
         self, start: int, batch: int, arms: IntArray, rewards: FloatArray, noise: DelayNoise
@@ -138,10 +163,7 @@ class DelayQueue:
             rewards: (R, n), as they are if reported.
             noise: of these rounds.
         """
-        sent_at = start + 1 + np.arange(arms.shape[1])
-        arrives_at = sent_at + self._delays(arms, noise)
-        reported = self._reported(rewards, noise)
-        counted = self._counted(arrives_at - sent_at, rewards, noise)
+        sent_at, arrives_at, counted, reported = self.arrivals(start, arms, rewards, noise)
         if self._patient:
             yield DelayedBatch(batch, 0, len(sent_at), reported, counted, [])
             return

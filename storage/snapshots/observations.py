@@ -582,26 +582,7 @@ class Observations:
 
     @cached_property
     def _none(self) -> DecisionColumns:
-        integers, floats, booleans = (np.zeros(0, dtype) for dtype in (np.int64, float, np.bool_))
-        return DecisionColumns(
-            integers,
-            np.zeros((0, self._n_features)),
-            booleans,
-            floats,
-            integers,
-            integers,
-            floats,
-            floats,
-            floats,
-            [],
-            integers,
-            integers,
-            booleans,
-            integers,
-            np.zeros(0, np.uint64),
-            booleans,
-            integers,
-        )
+        return DecisionColumns.nothing(self._n_features)
 
     @cached_property
     def _n_features(self) -> int:

@@ -43,6 +43,7 @@ class Method(Struct, frozen=True):
     source: str
     family: str
     contextual: bool
+    timed: bool
     support: tuple[float, float]
     fields: tuple[Field, ...]
 
@@ -64,6 +65,7 @@ def _method(policy: type[Parameters]) -> Method:
         source,
         policy.statistic.family,
         policy.statistic.contextual,
+        policy.statistic.timed,
         policy.support,
         tuple(
             _field(name, declared)

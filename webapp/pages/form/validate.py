@@ -45,9 +45,17 @@ def _reward_fault(experiment: Experiment) -> Fault | None:
         return None
     methods_by_name = {m.name: m for m in methods()}
     chosen, bounds = methods_by_name[experiment.policy.name], experiment.reward.bounds
+    if chosen.timed and not experiment.reward.is_single_answer:
+        return Fault(
+            "policy",
+            f"{chosen.label} learns how late one kind of result is: count one thing as success that"
+            " happens or not, worth 1, without costs",
+        )
     if covers(chosen.support, bounds):
         return None
-    able = ", ".join(m.label for m in methods_by_name.values() if covers(m.support, bounds))
+    able = ", ".join(
+        m.label for m in methods_by_name.values() if covers(m.support, bounds) and not m.timed
+    )
     return Fault(
         "policy",
         f"{chosen.label} learns from results between {chosen.support[0]:g} and"
