@@ -11,7 +11,7 @@ from bandits.engine.receipt_sample import keep_sample
 from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
-from bandits.statistics import BUCKETS, AnswerDelays
+from bandits.statistics import AGEING, AnswerDelays
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
 from bandits.store.values import (
@@ -100,7 +100,7 @@ def take_in(folding: Fold, now: float) -> tuple[Snapshot, InferenceState] | None
 def _has_aged(folding: Fold, builder: SumsBuilder, at: float) -> bool:
     """Return true where time alone has changed what a timed statistic says."""
     problem, previous = folding.record.configuration.problem, folding.previous
-    if previous is None or at < previous.at + problem.window / BUCKETS:
+    if previous is None or at < previous.at + problem.window / AGEING:
         return False
     statistic = builder.load(previous).statistic
     return isinstance(statistic, AnswerDelays) and statistic.is_open

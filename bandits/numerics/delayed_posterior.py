@@ -29,7 +29,7 @@ _ZOOMS = 8
 _INNER = 0.4 * np.arange(-9.0, 10.0)  # nodes of μ, in standard deviations
 _OUTER = (np.arange(1, 13) / 12) ** 3  # beyond them, as parts of the way to the ends
 _REACH = 4  # panels of log odds on each side of a mode
-_PANEL = 1.5  # their width, in standard deviations
+_PANEL, _NARROWEST = 1.5, 0.1  # their width, in standard deviations
 _PRECISION = 14.0  # interpolation errs by exp(-14) of the size of a likelihood's logarithm
 _NEWTON_STEPS = 20
 _CLOSE = 1e-3
@@ -256,8 +256,9 @@ class _Mixture:
         heavy = log_evidence - self._top[:, None] > -_HEAVY
         lowest = np.where(heavy, log_odds, np.inf).min(axis=1)
         highest = np.where(heavy, log_odds, -np.inf).max(axis=1)
-        widths = (highest - lowest) / np.where(heavy, spread, np.inf).min(axis=1)
-        n = max(1, int(np.ceil(widths.max() / _PANEL)))
+        narrowest = np.where(heavy, spread, np.inf).min(axis=1)
+        n = max(1, int(np.ceil(((highest - lowest) / narrowest).max() / _PANEL)))
+        highest = np.maximum(highest, lowest + _NARROWEST * n * narrowest)  # no panel is empty
         between = lowest[:, None] + (highest - lowest)[:, None] * np.arange(1, n) / n
         alpha = self._likelihood.alpha
         left = beta_edges(alpha, alpha * np.exp(-lowest), _REACH, _PANEL)[:, : _REACH + 1]
@@ -306,7 +307,7 @@ def _interpolation(low: float, high: float, y: FloatArray) -> tuple[FloatArray, 
     n = int(np.ceil(_PRECISION / np.log(distance + np.sqrt(1 + distance**2)))) + 1
     angles = np.pi * (np.arange(n) + 0.5) / n
     nodes = np.cos(angles)
-    x = 2 * (y[:, None] - low) / (high - low) - 1
+    x = np.clip(2 * (y[:, None] - low) / (high - low) - 1, -1, 1)
     gap = x - nodes
     part = np.where(np.arange(n) % 2, -1, 1) * np.sin(angles) / np.where(gap == 0, _TINY, gap)
     return low + (high - low) * (nodes + 1) / 2, part / part.sum(axis=1, keepdims=True)

@@ -1,6 +1,6 @@
 """Statistics of policies, one module per family; policies of one family can follow each other."""
 
-from bandits.statistics.answer_delays import BUCKETS, AnswerDelays, SendTimes
+from bandits.statistics.answer_delays import AGEING, AnswerDelays, SendTimes
 from bandits.statistics.logistic import LogisticSums
 from bandits.statistics.moments import Moments
 from bandits.statistics.ridge import Ridge
@@ -8,7 +8,7 @@ from bandits.statistics.slot_ridge import SlotRidge
 from bandits.statistics.statistic import NOTHING, Statistic, dump, load
 
 __all__ = [
-    "BUCKETS",
+    "AGEING",
     "NOTHING",
     "AnswerDelays",
     "LogisticSums",

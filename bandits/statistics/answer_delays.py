@@ -1,6 +1,6 @@
 """Answer delays: what was sent when, and how soon it was answered, by arm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,11 +10,47 @@ from bandits.numerics.delayed_posterior import DelayedCounts
 from bandits.problem import Problem
 from bandits.statistics.statistic import NOTHING, pad_arms
 
-BUCKETS = 64  # of the window; the age of sends without an answer is known to a part of one
-_RING = BUCKETS + 2  # buckets that may be open at one moment, at their number modulo this
+AGEING = 64  # snapshots a window, at most, that are made because time has passed
+STEPS = 1024  # of the window: the finest that ages are known to, and the unit of the clock
 _LEAST = 1 / 4096  # of the window: answers that came sooner count as of this delay
-_SOON = 1e-3  # of a bucket: sends are at least this old
+_SOON = 1e-6  # of the window: sends are at least this old
 _ALIKE = 0.2  # ages whose logarithms are in one interval of this length are one group
+
+# Buckets of sending: of 1 step for what is younger than a 64th of the window, 4 steps for what is
+# younger than a quarter, and 16 for the rest. A bucket is at its number modulo its level's slots.
+_LENGTHS = np.array([1, 4, 16])
+_SLOTS = np.array([64, 64, 66])
+_FIRST = np.array([0, 64, 128])
+_LEVELS = np.repeat([0, 1, 2], _SLOTS)
+_N_SLOTS = int(_SLOTS.sum())
+_KEPT = 16  # buckets of the next level whose parts are kept apart
+_OPEN = STEPS // 16 + 1
+
+
+def _levels_of(steps: IntArray, clock: float) -> IntArray:
+    """Return the level of the buckets that steps (n,) belong to; 3 where the window is over."""
+    now = np.floor(clock)
+    return np.select(
+        [
+            steps // 4 > now // 4 - _KEPT,
+            steps // 16 > now // 16 - _KEPT,
+            steps // 16 > clock / 16 - _OPEN,
+        ],
+        [0, 1, 2],
+        3,
+    )
+
+
+def _slots_of(steps: IntArray, levels: IntArray) -> IntArray:
+    """Return the slots of the buckets of steps (n,), whose levels are below 3."""
+    return _FIRST[levels] + steps // _LENGTHS[levels] % _SLOTS[levels]
+
+
+def _starts(clock: float) -> IntArray:
+    """Return the step at which the bucket in each slot starts, (194,)."""
+    newest = int(np.floor(clock)) // _LENGTHS[_LEVELS]
+    behind = (newest - (np.arange(_N_SLOTS) - _FIRST[_LEVELS])) % _SLOTS[_LEVELS]
+    return (newest - behind) * _LENGTHS[_LEVELS]
 
 
 class SendTimes(NamedTuple):
@@ -35,16 +71,16 @@ class SendTimes(NamedTuple):
 class AnswerDelays:
     """Sums of decisions whose reward is 0 or 1, (..., K) by arm, as of a moment.
 
-    Sends without an answer are kept by when they were sent, in buckets that are a sixty-fourth of
-    the window long, until their window is over. It grows no larger however long a campaign runs.
+    Sends without an answer are kept by when they were sent until their window is over, in buckets
+    of a 1,024th of the window at first and of a 64th at last. It never grows.
 
     Attributes:
-        clock: (1,) the moment, in buckets since time 0.
+        clock: (1,) the moment, in steps since time 0: 1,024 are a window.
         answered: (..., K) Σ w of answered decisions.
         delays: (..., K, 3) Σ w, Σ w log d and Σ w (log d)² of those whose delay d is known, as a
             part of the window.
-        silent: (..., K, 66) Σ w of decisions without an answer whose window is open, by bucket.
-        offsets: (..., K, 66) Σ w of these times how far in its bucket each was sent, 0 to 1.
+        silent: (..., K, 194) Σ w of decisions without an answer whose window is open, by bucket.
+        offsets: (..., K, 194) Σ w of these times the steps from their bucket's start to each.
         closed: (..., K) Σ w of decisions without an answer whose window is over.
     """
 
@@ -63,7 +99,10 @@ class AnswerDelays:
     @classmethod
     def zeros(cls, problem: Problem, lead: tuple[int, ...] = ()) -> "AnswerDelays":
         """Make the statistic of no decision."""
-        by_arm, ring = np.zeros((*lead, problem.n_arms)), np.zeros((*lead, problem.n_arms, _RING))
+        by_arm, ring = (
+            np.zeros((*lead, problem.n_arms)),
+            np.zeros((*lead, problem.n_arms, _N_SLOTS)),
+        )
         delays = np.zeros((*lead, problem.n_arms, 3))
         return cls(np.zeros(1), by_arm, delays, ring, ring, by_arm)
 
@@ -104,14 +143,15 @@ class AnswerDelays:
         times: SendTimes,
     ) -> "AnswerDelays":
         """Sum n decisions as they stand at a moment: arms, rewards (0 or 1), weights (..., n)."""
-        width = problem.window / BUCKETS
-        clock = times.at / width
-        sent = np.minimum(times.sent_at / width, clock)
-        buckets = np.floor(sent).astype(np.int64)
+        clock = times.at * STEPS / problem.window
+        sent = np.minimum(times.sent_at * STEPS / problem.window, clock)
+        steps = np.floor(sent).astype(np.int64)
         delays = (times.answered_at - times.sent_at) / problem.window
         log_delays = np.log(np.clip(delays, _LEAST, 1.0))
         answers, silences = weights * rewards, weights * (1 - rewards)
-        is_open = buckets > clock - BUCKETS - 1
+        levels = _levels_of(steps, clock)
+        is_open = levels < len(_LENGTHS)
+        levels = np.where(is_open, levels, 0)
         n, first, second, closed = _sums(
             problem.n_arms,
             arms,
@@ -120,29 +160,40 @@ class AnswerDelays:
             answers * log_delays**2,
             silences * ~is_open,
         )
-        places = arms * _RING + buckets % _RING
+        places = arms * _N_SLOTS + _slots_of(steps, levels)
         waiting = silences * is_open
+        offsets_in = sent - steps // _LENGTHS[levels] * _LENGTHS[levels]
         silent, offsets = (
-            total.reshape(*total.shape[:-1], problem.n_arms, _RING)
-            for total in _sums(problem.n_arms * _RING, places, waiting, waiting * (sent - buckets))
+            total.reshape(*total.shape[:-1], problem.n_arms, _N_SLOTS)
+            for total in _sums(problem.n_arms * _N_SLOTS, places, waiting, waiting * offsets_in)
         )
         delays = np.stack([n, first, second], axis=-1)
         return cls(np.array([clock]), n, delays, silent, offsets, closed)
 
     def aged(self, clock: float) -> "AnswerDelays":
-        """Bring it to a later moment, in buckets: windows that are over by then are closed."""
+        """Bring it to a later moment, in steps: old buckets merge, and windows close."""
         if clock <= self.clock[0]:
             return self
-        newest = np.floor(self.clock[0])
-        buckets = newest - (newest - np.arange(_RING)) % _RING  # at each place of the ring
-        over = buckets <= clock - BUCKETS - 1
-        closed = self.closed + (self.silent * over).sum(axis=-1)
-        silent, offsets = self.silent * ~over, self.offsets * ~over
-        return AnswerDelays(np.array([clock]), self.answered, self.delays, silent, offsets, closed)
+        starts = _starts(float(self.clock[0]))
+        levels = _levels_of(starts, clock)
+        if (levels == _LEVELS).all():
+            return replace(self, clock=np.array([clock]))
+        over = levels == len(_LENGTHS)
+        slots = _slots_of(starts, np.where(over, 0, levels))
+        shifts = starts - starts // _LENGTHS[levels % 3] * _LENGTHS[levels % 3]
+        moved = np.zeros((_N_SLOTS, _N_SLOTS))
+        moved[np.flatnonzero(~over), slots[~over]] = 1.0
+        return replace(
+            self,
+            clock=np.array([clock]),
+            silent=self.silent @ moved,
+            offsets=(self.offsets + self.silent * shifts) @ moved,
+            closed=self.closed + self.silent[..., over].sum(axis=-1),
+        )
 
     def aged_to(self, problem: Problem, at: float) -> "AnswerDelays":
         """Bring it to a later moment, in the unit of `Problem.window`."""
-        return self.aged(at * BUCKETS / problem.window)
+        return self.aged(at * STEPS / problem.window)
 
     def __add__(self, other: "AnswerDelays") -> "AnswerDelays":
         return self._combined(other, 1.0)
@@ -221,18 +272,13 @@ class AnswerDelays:
     def counts(self) -> DelayedCounts:
         """Return counts by age, for a state without leading axes."""
         clock = float(self.clock[0])
-        newest = np.floor(clock)
-        buckets = newest - (newest - np.arange(_RING)) % _RING
         silent = np.where(self.silent > NOTHING, self.silent, 0.0)
-        ages = (
-            clock
-            - buckets
-            - np.divide(self.offsets, silent, out=np.full(silent.shape, 0.5), where=silent > 0)
-        )
-        log_ages = np.log(np.clip(ages / BUCKETS, _SOON / BUCKETS, 1.0))
+        middle = np.full(silent.shape, 0.5) * _LENGTHS[_LEVELS]
+        offsets = np.divide(self.offsets, silent, out=middle, where=silent > 0)
+        ages = (clock - _starts(clock) - offsets) / STEPS
+        log_ages = np.log(np.clip(ages, _SOON, 1.0))
         grouped, group_ages = _group(silent, log_ages)
-        positive = (np.maximum(a, 0.0) for a in (self.answered, self.closed))
-        answered, closed = positive
+        answered, closed = (np.maximum(a, 0.0) for a in (self.answered, self.closed))
         n = np.maximum(self.delays[..., 0], 0.0)
         delays = np.where((n > NOTHING)[..., None], self.delays, 0.0)
         return DelayedCounts(answered, delays, grouped, group_ages, closed)
