@@ -75,7 +75,7 @@ class AnswerDelays:
     of a 1,024th of the window at first and of a 64th at last. It never grows.
 
     Attributes:
-        clock: (1,) the moment, in steps since time 0: 1,024 are a window.
+        clock: (..., 1) the moment, the same for all, in steps since time 0: 1,024 are a window.
         answered: (..., K) Σ w of answered decisions.
         delays: (..., K, 3) Σ w, Σ w log d and Σ w (log d)² of those whose delay d is known, as a
             part of the window.
@@ -172,9 +172,9 @@ class AnswerDelays:
 
     def aged(self, clock: float) -> "AnswerDelays":
         """Bring it to a later moment, in steps: old buckets merge, and windows close."""
-        if clock <= self.clock[0]:
+        if clock <= self.moment:
             return self
-        starts = _starts(float(self.clock[0]))
+        starts = _starts(self.moment)
         levels = _levels_of(starts, clock)
         if (levels == _LEVELS).all():
             return replace(self, clock=np.array([clock]))
@@ -202,7 +202,7 @@ class AnswerDelays:
         return self._combined(other, -1.0)
 
     def _combined(self, other: "AnswerDelays", sign: float) -> "AnswerDelays":
-        clock = max(float(self.clock[0]), float(other.clock[0]))
+        clock = max(self.moment, other.moment)
         one, two = self.aged(clock), other.aged(clock)
         return AnswerDelays(
             one.clock,
@@ -259,6 +259,11 @@ class AnswerDelays:
         )
 
     @property
+    def moment(self) -> float:
+        """The moment as of which decisions are summed, in steps."""
+        return float(self.clock.flat[0])
+
+    @property
     def is_open(self) -> bool:
         """True while the window of some decision without an answer is open."""
         return bool((self.silent > NOTHING).any())
@@ -271,7 +276,7 @@ class AnswerDelays:
 
     def counts(self) -> DelayedCounts:
         """Return counts by age, for a state without leading axes."""
-        clock = float(self.clock[0])
+        clock = self.moment
         silent = np.where(self.silent > NOTHING, self.silent, 0.0)
         middle = np.full(silent.shape, 0.5) * _LENGTHS[_LEVELS]
         offsets = np.divide(self.offsets, silent, out=middle, where=silent > 0)
