@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from bandits.array_types import FloatArray
 from bandits.numerics.delayed_posterior import delayed_chances
+from bandits.numerics.quadrature import beta_chances
 from bandits.policy import Parameters, PriorFailures, PriorSuccesses
 from bandits.problem import Problem
 from bandits.registry import register
@@ -67,9 +68,14 @@ class DelayedChances:
     @cached_property
     def chances(self) -> FloatArray:
         """The chances, (*lead, K)."""
-        *lead, _ = self.statistic.answered.shape
-        out = np.empty(self.statistic.answered.shape)
-        for at in np.ndindex(*lead):
-            counts = self.statistic.state(at).counts()
-            out[at] = delayed_chances(counts, self.successes, self.failures)
+        answers, waiting = self.statistic, self.statistic.waiting
+        out = np.empty(answers.answered.shape)
+        if not waiting.all():
+            out[~waiting] = beta_chances(
+                np.maximum(answers.answered[~waiting], 0.0) + self.successes,
+                np.maximum(answers.closed[~waiting], 0.0) + self.failures,
+            )
+        for place in map(tuple, np.argwhere(waiting)):
+            counts = answers.state(place).counts()
+            out[place] = delayed_chances(counts, self.successes, self.failures)
         return out

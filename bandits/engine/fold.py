@@ -103,7 +103,7 @@ def _has_aged(folding: Fold, builder: SumsBuilder, at: float) -> bool:
     if previous is None or at < previous.at + problem.window / AGEING:
         return False
     statistic = builder.load(previous).statistic
-    return isinstance(statistic, AnswerDelays) and statistic.is_open
+    return isinstance(statistic, AnswerDelays) and bool(statistic.waiting.any())
 
 
 def _next_sums(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Sums:

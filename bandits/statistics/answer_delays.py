@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from bandits.array_types import FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.numerics.delayed_posterior import DelayedCounts
 from bandits.problem import Problem
 from bandits.statistics.statistic import NOTHING, pad_arms
@@ -150,18 +150,18 @@ class AnswerDelays:
         log_delays = np.log(np.clip(delays, _LEAST, 1.0))
         answers, silences = weights * rewards, weights * (1 - rewards)
         levels = _levels_of(steps, clock)
-        is_open = levels < len(_LENGTHS)
-        levels = np.where(is_open, levels, 0)
+        in_time = levels < len(_LENGTHS)
+        levels = np.where(in_time, levels, 0)
         n, first, second, closed = _sums(
             problem.n_arms,
             arms,
             answers,
             answers * log_delays,
             answers * log_delays**2,
-            silences * ~is_open,
+            silences * ~in_time,
         )
         places = arms * _N_SLOTS + _slots_of(steps, levels)
-        waiting = silences * is_open
+        waiting = silences * in_time
         offsets_in = sent - steps // _LENGTHS[levels] * _LENGTHS[levels]
         silent, offsets = (
             total.reshape(*total.shape[:-1], problem.n_arms, _N_SLOTS)
@@ -264,9 +264,10 @@ class AnswerDelays:
         return float(self.clock.flat[0])
 
     @property
-    def is_open(self) -> bool:
-        """True while the window of some decision without an answer is open."""
-        return bool((self.silent > NOTHING).any())
+    def waiting(self) -> BoolArray:
+        """True in states (...) where the window of some decision without an answer is open."""
+        waiting: BoolArray = (self.silent > NOTHING).any(axis=(-2, -1))
+        return waiting
 
     @property
     def means(self) -> FloatArray:
