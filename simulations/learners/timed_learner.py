@@ -70,6 +70,7 @@ class TimedPolicyLearner:
             raise ValueError("a timed policy needs feedback with a window")
         self._draws, self._problem = draws, problem
         self._ends = [0, *run.schedule.ends.tolist()]
+        self._all_in = self._ends[-1] + run.feedback.window
         self._delays = DelayQueue(run.feedback, run.schedule.ends, patient=False)
         self._memory = TimedMemory(problem, replications, run.feedback.window)
         self._batch = 0
@@ -107,7 +108,7 @@ class TimedPolicyLearner:
 
     def shipped_shares(self) -> FloatArray | None:
         """Return the arm of the best rate once all answers are in, (R, K), ties shared."""
-        return equal_shares(largest(self._memory.statistic(np.inf).means))
+        return equal_shares(largest(self._memory.statistic(self._all_in).means))
 
     def sends_to_decision(self) -> FloatArray:
         """Return NaN: it never settles."""

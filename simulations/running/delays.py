@@ -9,10 +9,11 @@ once.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 import numpy as np
 from msgspec import Meta
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
@@ -21,6 +22,7 @@ from bandits.problem import Problem
 
 Duration = Annotated[float, Meta(gt=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+_FIRST_PLACE = 1e-12
 
 
 class Feedback(Parameters, frozen=True):
@@ -33,6 +35,15 @@ class Feedback(Parameters, frozen=True):
     sigma: Annotated[
         float, Meta(ge=0, le=5, description="standard deviation of the logarithm of that time")
     ] = 1.0
+    law: Annotated[
+        Literal["log_normal", "weibull"], Meta(description="the law of that time")
+    ] = "log_normal"
+    slow: Annotated[
+        Share, Meta(description="part of the rewards that has another median, slow_median")
+    ] = 0.0
+    slow_median: Annotated[
+        Duration | None, Meta(description="time after which half of the slow rewards have arrived")
+    ] = None
     maturity: Annotated[
         Annotated[float, Meta(ge=0, le=1e12)] | None,
         Meta(description="time until silence counts as zero; the window if absent"),
@@ -55,6 +66,8 @@ class Feedback(Parameters, frozen=True):
         Parameters.__post_init__(self)
         if self.maturity is None and self.window is None:
             raise InvalidInput.at("/maturity", "give maturity or window")
+        if bool(self.slow) != (self.slow_median is not None):
+            raise InvalidInput.at("/slow_median", "give slow and slow_median together")
         if self.window is not None and self.wait > self.window:
             raise InvalidInput.at("/maturity", f"must not be longer than the window, {self.window}")
 
@@ -178,10 +191,26 @@ class DelayQueue:
             yield DelayedBatch(fold, int(first), int(stop), reported[:, part], arrived, corrections)
 
     def _delays(self, arms: IntArray, noise: DelayNoise) -> FloatArray:
-        medians = np.array(self._feedback.median)
-        return (medians[arms] if medians.ndim else medians) * np.exp(
-            self._feedback.sigma * noise.speed
-        )
+        feedback = self._feedback
+        medians = np.array(feedback.median)
+        median = medians[arms] if medians.ndim else medians
+        if feedback.slow_median is None:
+            return median * self._factors(noise.speed)
+        place = ndtr(noise.speed)
+        quick = 1 - feedback.slow
+        is_quick = place < quick
+        within = np.where(is_quick, place / quick, (place - quick) / feedback.slow)
+        speed = ndtri(np.clip(within, _FIRST_PLACE, 1 - _FIRST_PLACE))
+        return np.where(is_quick, median, feedback.slow_median) * self._factors(speed)
+
+    def _factors(self, speed: FloatArray) -> FloatArray:
+        """Return delays as parts of their median, for standard normal variates."""
+        sigma = self._feedback.sigma
+        if self._feedback.law == "log_normal":
+            return np.exp(sigma * speed)
+        # The logarithm of -log of a uniform variate has standard deviation pi / sqrt(6).
+        hazard = -log_ndtr(-speed) / np.log(2)
+        return cast("FloatArray", hazard ** (sigma * np.sqrt(6) / np.pi))
 
     def _reported(self, rewards: FloatArray, noise: DelayNoise) -> FloatArray:
         if self._feedback.deduplicated:

@@ -117,3 +117,38 @@ def test_impossible_feedback_is_refused(given, pointer):
 def test_medians_must_be_as_many_as_arms():
     with pytest.raises(InvalidInput, match="3 arms"):
         Feedback(median=(1.0, 2.0), window=9.0).check(Problem.of(3))
+
+
+def queue_delays(feedback, n=200_000, arms=None):
+    speed = np.random.default_rng(5).standard_normal((1, n))
+    ones = np.ones((1, n))
+    arms = np.zeros((1, n), dtype=int) if arms is None else arms
+    queue = DelayQueue(feedback, np.array([n]), patient=False)
+    arrivals = queue.arrivals(0, arms, ones, DelayNoise(speed, ones, ones))
+    return (arrivals.arrives_at - arrivals.sent_at)[0]
+
+
+def test_delays_of_a_weibull_law_have_its_median_shape_and_spread():
+    """Of shape .6: sigma is pi / (sqrt(6) × .6), and the quartiles are Weibull's."""
+    sigma = np.pi / np.sqrt(6) / 0.6
+    delays = queue_delays(Feedback(median=4.0, sigma=sigma, law="weibull", maturity=1.0))
+    assert np.log(delays).std() == pytest.approx(sigma, rel=0.01)
+    scale = 4 / np.log(2) ** (1 / 0.6)
+    for part in (0.1, 0.5, 0.9):
+        quantile = scale * (-np.log(1 - part)) ** (1 / 0.6)
+        assert (delays < quantile).mean() == pytest.approx(part, abs=0.005)
+
+
+def test_delays_of_slow_rewards_have_their_own_median():
+    feedback = Feedback(median=2.0, sigma=0.1, slow=0.4, slow_median=24.0, maturity=1.0)
+    delays = queue_delays(feedback)
+    slow = delays > 7
+    assert slow.mean() == pytest.approx(0.4, abs=0.005)
+    assert np.median(delays[slow]) == pytest.approx(24, rel=0.01)
+    assert np.median(delays[~slow]) == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize("fields", [{"slow": 0.4}, {"slow_median": 24.0}])
+def test_slow_rewards_need_their_part_and_their_median(fields):
+    with pytest.raises(InvalidInput, match="together"):
+        Feedback(median=2.0, maturity=1.0, **fields)
