@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from bandits.array_types import FloatArray
+from bandits.array_types import BoolArray, FloatArray
 from bandits.numerics.delay_laws import LONGEST, SHORTEST, Cells, Peaks, heaviest, place_cells
 from bandits.numerics.quadrature import beta_chances, beta_edges, chances_and_totals
 
@@ -36,6 +36,7 @@ _CLOSE = 1e-3
 _FLAT = (LONGEST - SHORTEST) / 8  # the standard deviation of a likelihood that says nothing
 _SMALLEST = 1e-300
 _NO_GAP = 1e-9  # between nodes that were cut off at one end
+_ALIKE = 1e-6  # gaps that differ by less of their size are the same
 _TINY = 1e-15  # in place of no distance between two points
 _LEFT_OUT = 0.002  # of the posterior: cells of little weight
 _HEAVY = 10.0  # a law whose likelihood is exp(-10) of the best one's gets no panels of its own
@@ -215,6 +216,7 @@ class _Mixture:
         self._top = self._fit.log_evidence.max(axis=1)
         heights = np.exp(self._fit.log_evidence - self._top[:, None]).reshape(self._mu.shape)
         weights = _hat_weights(self._mu[:, cells.of_sigma], cells.m[:, None], cells.tau[:, None])
+        _sharpen(weights, _is_amid(self._mu)[:, cells.of_sigma])
         evidence = np.einsum("kcj,kcj->kc", weights, heights[:, cells.of_sigma])
         log_evidence = np.log(np.maximum(evidence, _SMALLEST))
         kept = heaviest(cells.log_prior + log_evidence.sum(axis=0), _LEFT_OUT)
@@ -241,6 +243,7 @@ class _Mixture:
             for sigma in np.unique(of_sigma):
                 rows = of_sigma == sigma
                 density[rows] = (weights[:, rows] @ like[:, sigma]).swapaxes(0, 1)
+            np.maximum(density, 0.0, out=density)
             return density.reshape(*density.shape[:2], *points.shape[2:])
 
         chances, totals = chances_and_totals(edges[None, hopeful], densities)
@@ -296,6 +299,26 @@ def _hat_weights(nodes: FloatArray, m: FloatArray, tau: FloatArray) -> FloatArra
     weights[..., 0] += below[..., 0]
     weights[..., -1] += ndtr(-z[..., -1])
     return weights
+
+
+def _is_amid(nodes: FloatArray) -> BoolArray:
+    """Mark nodes (..., J) that are as far from the one before as from the one after."""
+    gap = np.diff(nodes, axis=-1)
+    amid = np.zeros(nodes.shape, dtype=np.bool_)
+    amid[..., 1:-1] = np.abs(gap[..., 1:] - gap[..., :-1]) < _ALIKE * gap[..., 1:]
+    return amid
+
+
+def _sharpen(weights: FloatArray, amid: BoolArray) -> None:
+    """Take from weights (..., J) what linear interpolation adds to a second moment, in place.
+
+    Between nodes h apart it spreads what is at a place by a variance of h²/6. A twelfth of the
+    second difference undoes that, so that the error falls with h⁴.
+    """
+    part = np.where(amid, weights, 0.0) / 12
+    weights += 2 * part
+    weights[..., 1:] -= part[..., :-1]
+    weights[..., :-1] -= part[..., 1:]
 
 
 def _interpolation(low: float, high: float, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,7 +9,7 @@ from bandits.numerics.delayed_posterior import DelayedCounts, delayed_chances
 from bandits.numerics.quadrature import beta_chances
 
 LOG_SIGMA = np.linspace(np.log(0.2), np.log(3.5), 27)
-LOG_TAU = np.linspace(np.log(0.05), np.log(1.6), 17)
+LOG_TAU = np.log(0.05) + np.log(1.6 / 0.05) * (np.arange(24) + 0.5) / 24
 M = np.log(0.08) + 1.5 * np.linspace(-3.5, 3.5, 57)
 MU = np.linspace(SHORTEST, LONGEST, 281)
 LOG_ODDS = np.linspace(-7, 3, 401)
