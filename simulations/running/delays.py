@@ -1,7 +1,8 @@
 """Feedback of a simulation: rewards that come late, doubled or never.
 
-Time is counted in decisions: the decision at position p (from 0) is made at time p + 1, and a fold
-at the end of a batch sees everything up to the number of decisions made by then. The rules are the
+Time is counted in decisions: the decision at position p (from 0) is made at time p + 1 (or when its
+batch begins), and a fold at the end of a batch sees everything up to the number of decisions made
+by then. The rules are the
 live engine's: a decision is learned from when it is mature, with the reward that has arrived by the
 fold, and silence counts as zero; a reward that comes later, but inside the window, corrects that at
 the fold after it; one that comes after the window is lost. A reward that is reported twice counts
@@ -38,6 +39,9 @@ class Feedback(Parameters, frozen=True):
     law: Annotated[
         Literal["log_normal", "weibull"], Meta(description="the law of that time")
     ] = "log_normal"
+    at_once: Annotated[
+        bool, Meta(description="whether the emails of a batch are sent together, when it begins")
+    ] = False
     slow: Annotated[
         Share, Meta(description="part of the rewards that has another median, slow_median")
     ] = 0.0
@@ -159,7 +163,7 @@ class DelayQueue:
         self, start: int, arms: IntArray, rewards: FloatArray, noise: DelayNoise
     ) -> Arrivals:
         """Return when the rewards (R, n) of decisions from position `start` on arrive."""
-        sent_at = start + 1 + np.arange(arms.shape[1])
+        sent_at = self._sent_at(start + np.arange(arms.shape[1]))
         arrives_at = sent_at + self._delays(arms, noise)
         counted = self._counted(arrives_at - sent_at, rewards, noise)
         return Arrivals(sent_at, arrives_at, counted, self._reported(rewards, noise))
@@ -189,6 +193,12 @@ class DelayQueue:
             late = counted[:, part] & ~arrived
             corrections = self._corrections(arrives_at[:, part], late)
             yield DelayedBatch(fold, int(first), int(stop), reported[:, part], arrived, corrections)
+
+    def _sent_at(self, positions: IntArray) -> IntArray:
+        if not self._feedback.at_once:
+            return positions + 1
+        begins = np.concatenate([[0], self._ends])
+        return cast("IntArray", begins[np.searchsorted(begins, positions, side="right") - 1])
 
     def _delays(self, arms: IntArray, noise: DelayNoise) -> FloatArray:
         feedback = self._feedback

@@ -1,6 +1,6 @@
 """Answers that come late: `thompson_delayed` beside learning at a maturity, by regret.
 
-Sends in waves, floor 1 %; an answer counts within 72 hours of its email (orders: 7 days), and rates
+Sends in waves, each at once, floor 1 %; an answer counts within 72 hours of its email (orders: 7 days), and rates
 are of those that do. `thompson` has the best of the maturities 2, 6 and 24 hours and the window.
 `python -m tests.statistical.test_late_answers` prints the table, in full with SOAK=1.
 
@@ -57,6 +57,7 @@ class LateWorld(NamedTuple):
             median=tuple(m * hour for m in self.medians),
             sigma=self.sigma,
             law=self.law,
+            at_once=True,
             slow=slow,
             slow_median=slow_median and slow_median * hour,
             maturity=maturity * hour,

@@ -152,3 +152,14 @@ def test_delays_of_slow_rewards_have_their_own_median():
 def test_slow_rewards_need_their_part_and_their_median(fields):
     with pytest.raises(InvalidInput, match="together"):
         Feedback(median=2.0, maturity=1.0, **fields)
+
+
+def test_emails_of_a_batch_that_are_sent_at_once_are_as_old_as_it():
+    """Batches begin at 0 and 4: with a maturity of 4, each is learned when the next one begins."""
+    feedback = Feedback(median=1.0, sigma=0.0, maturity=4.0, at_once=True)
+    queue = DelayQueue(feedback, np.array([4, 8, 12]), patient=False)
+    arms, rewards = np.zeros((1, 6), dtype=int), np.ones((1, 6))
+    noise = noise_of(6)
+    assert queue.arrivals(2, arms, rewards, noise).sent_at.tolist() == [0, 0, 4, 4, 4, 4]
+    batches = delayed_batches(feedback, [4, 8, 12], [1] * 8)
+    assert [(batch.fold, batch.first, batch.stop) for batch in batches] == [(0, 0, 4), (1, 4, 8)]
