@@ -65,7 +65,7 @@ def delayed_chances(counts: DelayedCounts, successes: float, failures: float) ->
 
     Where every window is over, delays say nothing of rates, and these are `beta_chances`.
     """
-    likelihood = _Likelihood(counts, successes, failures)
+    likelihood = _RateLikelihood(counts, successes, failures)
     if not counts.silent.any():
         return beta_chances(likelihood.alpha, likelihood.beta)
     cells = place_cells(likelihood.find_peaks)
@@ -86,7 +86,7 @@ class _Fit(NamedTuple):
     log_evidence: FloatArray
 
 
-class _Likelihood:
+class _RateLikelihood:
     """Likelihood of counts, as a function of log odds of the rates and of laws of delay.
 
     Attributes:
@@ -99,9 +99,9 @@ class _Likelihood:
         self.beta = counts.closed + failures
         self._counts = counts
 
-    def take(self, arms: FloatArray) -> "_Likelihood":
+    def take(self, arms: FloatArray) -> "_RateLikelihood":
         """Restrict to the arms of a mask (K,)."""
-        part = _Likelihood(DelayedCounts(*(column[arms] for column in self._counts)), 0.0, 0.0)
+        part = _RateLikelihood(DelayedCounts(*(column[arms] for column in self._counts)), 0.0, 0.0)
         part.alpha, part.beta = self.alpha[arms], self.beta[arms]
         return part
 
@@ -207,7 +207,7 @@ class _Likelihood:
 class _Mixture:
     """Mixture of independent arms over cells of the parameters that they share."""
 
-    def __init__(self, likelihood: _Likelihood, cells: Cells) -> None:
+    def __init__(self, likelihood: _RateLikelihood, cells: Cells) -> None:
         self._likelihood = likelihood
         self._mu = _nodes_around(cells.peaks, cells.spreads)  # (K, S, J)
         n_arms, *_ = self._mu.shape

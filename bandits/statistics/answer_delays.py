@@ -266,7 +266,7 @@ class AnswerDelays:
     @property
     def waiting(self) -> BoolArray:
         """True in states (...) where the window of some decision without an answer is open."""
-        waiting: BoolArray = (self.silent > NOTHING).any(axis=(-2, -1))
+        waiting = np.asarray((self.silent > NOTHING).any(axis=(-2, -1)))
         return waiting
 
     @property

@@ -36,9 +36,9 @@ class Feedback(Parameters, frozen=True):
     sigma: Annotated[
         float, Meta(ge=0, le=5, description="standard deviation of the logarithm of that time")
     ] = 1.0
-    law: Annotated[
-        Literal["log_normal", "weibull"], Meta(description="the law of that time")
-    ] = "log_normal"
+    law: Annotated[Literal["log_normal", "weibull"], Meta(description="the law of that time")] = (
+        "log_normal"
+    )
     at_once: Annotated[
         bool, Meta(description="whether the emails of a batch are sent together, when it begins")
     ] = False

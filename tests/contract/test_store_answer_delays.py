@@ -149,7 +149,7 @@ def test_time_alone_makes_a_snapshot_until_every_window_is_over(campaign, now):
     now[0] += BUCKET
     assert campaign.engine.learn("spring") is not None
     now[0] += 74 * HOUR
-    assert campaign.learn().is_open is False
+    assert not campaign.learn().waiting.any()
     assert campaign.statistic().closed.sum() == 2
     now[0] += 10 * HOUR
     assert campaign.engine.learn("spring") is None

@@ -8,11 +8,11 @@ from bandits.numerics.delay_laws import LONGEST, SHORTEST
 from bandits.numerics.delayed_posterior import DelayedCounts, delayed_chances
 from bandits.numerics.quadrature import beta_chances
 
-LOG_SIGMA = np.linspace(np.log(0.2), np.log(3.5), 27)
-LOG_TAU = np.log(0.05) + np.log(1.6 / 0.05) * (np.arange(24) + 0.5) / 24
-M = np.log(0.08) + 1.5 * np.linspace(-3.5, 3.5, 57)
-MU = np.linspace(SHORTEST, LONGEST, 281)
-LOG_ODDS = np.linspace(-7, 3, 401)
+LOG_SIGMA = np.linspace(np.log(0.2), np.log(3.5), 19)
+LOG_TAU = np.log(0.05) + np.log(1.6 / 0.05) * (np.arange(14) + 0.5) / 14
+M = np.log(0.08) + 1.5 * np.linspace(-3.5, 3.5, 41)
+MU = np.linspace(SHORTEST, LONGEST, 201)
+LOG_ODDS = np.linspace(-7, 6, 301)
 
 
 def counts_of(answered, log_delays, silent, ages, closed):
@@ -26,7 +26,7 @@ def counts_of(answered, log_delays, silent, ages, closed):
 
 
 def plain_chances(counts):
-    """Sum over a grid of all parameters that no arm's counts have any part in."""
+    """Sum over a fixed grid of every parameter."""
     k = len(counts.answered)
     p = 1 / (1 + np.exp(-LOG_ODDS))
     of_mu = cell_weights()
@@ -71,7 +71,8 @@ def arm_densities(counts, arm, sigma, p, of_mu):
     like = np.log1p(-p[:, None, None] * f) @ counts.silent[arm]  # (Q, J)
     like = like + of_delays
     # Beta(1, 1) on the rate is p (1 - p) on its log odds.
-    like += ((counts.answered[arm] + 1) * np.log(p) + (counts.closed[arm] + 1) * np.log1p(-p))[:, None]
+    alpha, beta = counts.answered[arm] + 1, counts.closed[arm] + 1
+    like += (alpha * np.log(p) + beta * np.log1p(-p))[:, None]
     peak = like.max()
     return of_mu @ np.exp(like - peak).T, peak
 
@@ -84,7 +85,11 @@ STATES = {
         [60, 30], [-3.6, -2.2], [[90, 100, 90], [110, 100, 130]], [0.03, 0.1, 0.3], [0, 0]
     ),
     "partly closed": counts_of(
-        [120, 131, 118], [-2.8, -2.9, -2.6], [[200, 80], [190, 90], [210, 70]], [0.05, 0.4], [300] * 3
+        [120, 131, 118],
+        [-2.8, -2.9, -2.6],
+        [[200, 80], [190, 90], [210, 70]],
+        [0.05, 0.4],
+        [300] * 3,
     ),
     "nobody answered yet": counts_of([0, 0], [0, 0], [[40], [90]], [0.1], [0, 0]),
     "rare": counts_of([3, 7], [-1.5, -1.0], [[400, 500], [500, 400]], [0.2, 0.6], [100, 100]),
