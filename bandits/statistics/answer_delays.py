@@ -266,8 +266,7 @@ class AnswerDelays:
     @property
     def waiting(self) -> BoolArray:
         """True in states (...) where the window of some decision without an answer is open."""
-        waiting = np.asarray((self.silent > NOTHING).any(axis=(-2, -1)))
-        return waiting
+        return np.asarray((self.silent > NOTHING).any(axis=(-2, -1)))
 
     @property
     def means(self) -> FloatArray:

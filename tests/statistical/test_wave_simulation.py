@@ -5,13 +5,20 @@ from functools import cache
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from scipy.special import ndtr
 
 from bandits.registry import make
-from simulations import ABTest, simulate
+from simulations import ABTest, Feedback, simulate
 from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
 from simulations.planning.forecast import ForecastAbandoned, forecast_plan
-from simulations.planning.wave_simulation import CampaignPlan, simulate_policy, simulate_test
+from simulations.planning.wave_simulation import (
+    AnswerTimes,
+    CampaignPlan,
+    _SentWave,
+    simulate_policy,
+    simulate_test,
+)
 from tests.conftest import SOAK
 from tests.patience import LIMIT_SECONDS
 
@@ -110,3 +117,71 @@ def test_forecast_of_one_seed_is_the_same_and_can_be_given_up():
     assert few.replications == 150
     with pytest.raises(ForecastAbandoned):
         forecast_plan(plan(), make("thompson"), FLOOR, progress=lambda _: False)
+
+
+LATE = {"maturity": 1500, "window": 4000.0, "medians": (400.0, 900.0, 1500.0), "sigma": 1.2}
+
+
+def late_plan(*, valued=False):
+    """Waves of 1,000 sent at once; silence counts after 1,500, so one more wave leaves before."""
+    answers = AnswerTimes(gap=1000.0, lag=0.0, **LATE)
+    return replace(plan(1, valued=valued), answers=answers)
+
+
+def late_step_by_step(name):
+    """Simulate email by email: the rate is of answers inside the window."""
+    inside = ndtr(np.log(LATE["window"] / np.array(LATE["medians"])) / LATE["sigma"])
+    feedback = Feedback(
+        median=LATE["medians"],
+        sigma=LATE["sigma"],
+        maturity=LATE["maturity"],
+        window=LATE["window"],
+        at_once=True,
+    )
+    result = simulate(
+        Bernoulli(tuple(np.array(RATES) / inside)),
+        [{"name": name, "floor": FLOOR, "label": "it"}],
+        horizon=sum(SIZES),
+        batches=SIZES,
+        feedback=feedback,
+        replications=N,
+        seed=3,
+    )
+    return result["it"].sends @ np.array(RATES) - sum(SIZES) * np.mean(RATES)
+
+
+@pytest.mark.parametrize("name", ["thompson", "ucb1"])
+def test_wave_simulation_of_late_answers_agrees_with_step_simulation(name):
+    assert apart(by_wave(name, late_plan()).extra[:, -1], late_step_by_step(name)) < FAR
+
+
+def test_wave_simulation_of_late_answers_differs_from_one_with_none():
+    """The negative control: the comparison above sees what is late."""
+    promised = by_wave("thompson", plan(1)).extra[:, -1]
+    assert apart(promised, late_step_by_step("thompson")) > FAR
+
+
+def test_share_of_answers_is_that_of_a_law_cut_at_the_window():
+    answers = late_plan().answers
+    medians = np.array([400.0, 1500.0])
+    assert answers.shares(medians, 0.0) == pytest.approx([0, 0])
+    assert answers.shares(medians, 4000.0) == pytest.approx([1, 1])
+    assert answers.shares(medians, 9000.0) == pytest.approx([1, 1])
+    end = ndtr(np.log(4000 / medians) / 1.2)
+    assert answers.shares(medians, 400.0)[0] == pytest.approx(0.5 / end[0])
+
+
+def test_values_that_arrive_in_parts_have_the_moments_of_each_by_itself():
+    """Of 1,000 sends of mean 2 and standard deviation 3, .3 arrive and then .45 of the rest."""
+    rng = np.random.default_rng(4)
+    shape = (20_000, 1)
+    sent = np.full(shape, 1000)
+    total = 2000 + 3 * np.sqrt(1000) * rng.standard_normal(shape)
+    wave = _SentWave(sent, total, np.full(shape, 9000.0))
+    wave.advance(np.full(shape, 0.3), rng, binary=False)
+    wave.advance(np.full(shape, 0.6), rng, binary=False)
+    assert wave.arrived.mean() == pytest.approx(0.6 * 2000, rel=0.001)
+    assert wave.arrived.var() == pytest.approx(0.6 * 9000, rel=0.05)
+    assert (wave.arrived + wave.rest) == pytest.approx(total)
+    # A send's reward is 2 ± 3 with chance .6, else 0: its variance is .6 · 13 − 1.2².
+    assert wave.scatter[0, 0] == pytest.approx(1000 * (0.6 * 13 - 1.44), rel=0.15)
