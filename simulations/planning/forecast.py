@@ -51,6 +51,9 @@ class PlanForecast(Struct, frozen=True, eq=False):
         replications: of the policy.
         difference: the policy's extra less the A/B test's.
         margin: half the width of its 95 % interval, over replications.
+        ahead: the chance that the policy's campaign earns more than an A/B test's.
+        blurred: the chance that an equal split of all emails, once every result is in, has its best
+            results for an arm that is not the best.
     """
 
     policy: ForecastSide
@@ -58,6 +61,8 @@ class PlanForecast(Struct, frozen=True, eq=False):
     replications: int
     difference: float
     margin: float
+    ahead: float
+    blurred: float
 
 
 class ForecastAbandoned(Exception):
@@ -105,17 +110,37 @@ def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
 
         courses.append(simulate_policy(campaign, policy, floor, size, rng, report_part))
         finished += size
+    *rngs, last = _rngs(seed + 1, len(SHARES) + 1)
+    tried = [
+        simulate_test(campaign, share, _TESTS, rng) for share, rng in zip(SHARES, rngs, strict=True)
+    ]
     tests = [
-        _side(test_points(campaign, share), simulate_test(campaign, share, _TESTS, rng), share)
-        for share, rng in zip(SHARES, _rngs(seed + 1, len(SHARES)), strict=True)
+        _side(test_points(campaign, share), course, share)
+        for share, course in zip(SHARES, tried, strict=True)
     ]
     course = WaveCourse(
         *(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong"))
     )
     side = _side(np.cumsum([0, *campaign.sizes]), course)
-    best = max(tests, key=lambda t: t.extra.mean)
+    place = max(range(len(tests)), key=lambda i: tests[i].extra.mean)
+    best = tests[place]
     margin = TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
-    return PlanForecast(side, best, finished, side.extra.mean - best.extra.mean, margin)
+    return PlanForecast(
+        policy=side,
+        test=best,
+        replications=finished,
+        difference=side.extra.mean - best.extra.mean,
+        margin=margin,
+        ahead=_chance_above(course.extra[:, -1], tried[place].extra[:, -1]),
+        blurred=float(simulate_test(campaign, 1.0, _TESTS, last).wrong.mean()),
+    )
+
+
+def _chance_above(one: FloatArray, other: FloatArray) -> float:
+    """Return the chance that a value of one sample is above one of the other; a tie counts half."""
+    ranked = np.sort(other)
+    below, upto = (np.searchsorted(ranked, one, side=side) for side in ("left", "right"))
+    return float((below + upto).mean() / (2 * len(other)))
 
 
 def _rngs(seed: int, n: int) -> Iterator[Generator]:

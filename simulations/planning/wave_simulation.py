@@ -7,7 +7,7 @@ context, at a cost that does not depend on the number of emails: a million are p
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from msgspec import Struct
@@ -163,7 +163,8 @@ class _SentWave:
     def scatter(self) -> FloatArray:
         """Σ (r − mean)² of what has arrived, silence as 0."""
         second = self._share * (self._variance + self._mean**2)
-        return self.sent * np.maximum(second - (self._share * self._mean) ** 2, 0.0)
+        variance: FloatArray = np.maximum(second - (self._share * self._mean) ** 2, 0.0)
+        return variance * self.sent
 
 
 class _WaveLog:
@@ -266,7 +267,7 @@ def test_points(campaign: CampaignPlan, share: float) -> IntArray:
 def _order(campaign: CampaignPlan, replications: int, rng: Generator) -> IntArray:
     """Return which of the plan's means each arm has, (R, K)."""
     order = np.tile(np.arange(len(campaign.means)), (replications, 1))
-    return rng.permuted(order, axis=1) if campaign.shuffled else order
+    return cast("IntArray", rng.permuted(order, axis=1)) if campaign.shuffled else order
 
 
 def _draw_rewards(

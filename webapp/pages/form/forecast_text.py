@@ -1,5 +1,6 @@
 """Result of a simulated plan, in words."""
 
+import numpy as np
 from msgspec import Struct
 
 from bandits.registry import policies
@@ -8,6 +9,7 @@ from webapp.pages.form.forecasts import Forecast
 from webapp.pages.form.plan import Plan, is_binary
 from webapp.pages.formatting import amount, count, duration_text, percent, phrase
 
+_BLURRED = 0.3  # the chance of a wrong winner from which on versions are too much alike for a list
 _ENDS_TOO_SOON = (
     "This campaign ends before its first results are complete, so it cannot learn as planned."
 )
@@ -47,12 +49,21 @@ def forecast_verdict(forecast: Forecast) -> ForecastVerdict:
     if simulation is None:
         raise ValueError("it is not finished")
     headline, reasons = _answer(plan, simulation, forecast.alternative)
+    rows = [
+        _row("This plan", simulation.policy),
+        _row(test_label(simulation.test), simulation.test),
+    ]
+    if forecast.slow_best is not None:
+        reasons.append(_slow_best(plan, forecast.slow_best))
+        rows.append(
+            _row("This plan, where the best version's results are slow", forecast.slow_best.policy)
+        )
     reasons += [_risk(simulation), _when_the_rest_leaves(plan, simulation.test)]
     return ForecastVerdict(
         headline,
         tuple(reasons),
         gain_name(plan),
-        (_row("This plan", simulation.policy), _row(test_label(simulation.test), simulation.test)),
+        tuple(rows),
         tuple(_notes(plan, simulation)),
     )
 
@@ -91,6 +102,19 @@ def _row(label: str, side: ForecastSide) -> ForecastRow:
 def _answer(
     plan: Plan, simulation: PlanForecast, alternative: tuple[Plan, PlanForecast] | None
 ) -> tuple[str, list[str]]:
+    headline, reasons = _comparison(plan, simulation, alternative)
+    if plan.informed == 0 or simulation.blurred < _BLURRED:
+        return headline, reasons
+    blurred = (
+        f"Even if all {count(plan.chosen)} emails were split equally, the version with the best"
+        f" results would not be the best in {percent(simulation.blurred, 0)} of campaigns."
+    )
+    return "This list is too small to tell these versions apart.", [blurred, headline, *reasons]
+
+
+def _comparison(
+    plan: Plan, simulation: PlanForecast, alternative: tuple[Plan, PlanForecast] | None
+) -> tuple[str, list[str]]:
     gain, margin = simulation.difference, simulation.margin
     between = f"{_signed_count(gain - margin)} to {_signed_count(gain + margin)}"
     if plan.informed == 0:
@@ -108,15 +132,24 @@ def _answer(
         )
     if gain - margin > 0:
         return (
-            f"The bandit is the better choice: about {_gain(plan, gain)} than an A/B test.",
-            [f"That difference is {between} with 95 % confidence over the simulated campaigns."],
+            (
+                "The bandit is the better choice: it brings more than an A/B test in"
+                f" {percent(simulation.ahead, 0)} of simulated campaigns."
+            ),
+            [
+                f"On average that is {_gain(plan, gain)}; {between} with 95 % confidence.",
+                f"This plan {_brings(plan, simulation.policy)}.",
+            ],
         )
     if gain + margin < 0:
         return (
-            f"An A/B test is the better choice for this plan: about {_gain(plan, -gain)}.",
+            (
+                "An A/B test is the better choice for this plan: it brings more in"
+                f" {percent(1 - simulation.ahead, 0)} of simulated campaigns."
+            ),
             [
                 (
-                    f"The bandit's difference to it is {between}. The A/B test sends most emails"
+                    f"On average that is {_gain(plan, -gain)}. The A/B test sends most emails"
                     " when its results are in; the bandit has to send while it learns. It gains"
                     " from more waves, or from going on for longer."
                 )
@@ -124,7 +157,12 @@ def _answer(
         )
     return (
         "Bandit and A/B test bring about the same.",
-        [f"The bandit's difference to the best A/B test is {between}."],
+        [
+            (
+                f"The bandit brings more in {percent(simulation.ahead, 0)} of simulated campaigns,"
+                f" and its difference to the best A/B test is {between} on average."
+            )
+        ],
     )
 
 
@@ -148,6 +186,21 @@ def _alternative_text(plan: Plan, alternative: tuple[Plan, PlanForecast] | None)
 def _brings(plan: Plan, side: ForecastSide) -> str:
     return (
         f"brings about {_gain(plan, side.extra.mean)} than sending every version equally"
+        f" (90 % range: {_signed_count(side.low)} to {_signed_count(side.high)})"
+    )
+
+
+def _slow_best(plan: Plan, simulation: PlanForecast) -> str:
+    """Say what comes of the plan where what is best is answered more slowly than the others."""
+    return (
+        "If the best version's results took twice as long and those of the others half as long,"
+        f" this plan {_would_bring(plan, simulation.policy)}."
+    )
+
+
+def _would_bring(plan: Plan, side: ForecastSide) -> str:
+    return (
+        f"would bring about {_gain(plan, side.extra.mean)} than sending every version equally"
         f" (90 % range: {_signed_count(side.low)} to {_signed_count(side.high)})"
     )
 
@@ -183,6 +236,14 @@ def _notes(plan: Plan, simulation: PlanForecast) -> list[str]:
             " you may meet it."
         )
     ]
+    answers, waits = plan.answers, duration_text(experiment.reward.maturity)
+    shares = answers.shares(np.array(answers.medians), answers.maturity)
+    least, most = (percent(share, 0) for share in (shares.min(), shares.max()))
+    by_then = least if least == most else f"{least} to {most}"
+    notes.append(
+        f"Results are simulated to come late: half of them {_half_text(plan)} after the email, and"
+        f" {by_then} of them before silence counts, {waits} after it."
+    )
     if experiment.make_policy().statistic.contextual:
         notes.append(
             "Recipients are simulated alike: what choosing by recipient adds comes on top, and"
@@ -199,6 +260,11 @@ def _notes(plan: Plan, simulation: PlanForecast) -> list[str]:
     if not is_binary(experiment.reward):
         notes.append("What a success brings is simulated to vary as order values do.")
     return notes
+
+
+def _half_text(plan: Plan) -> str:
+    first, last = (duration_text(round(f(plan.halves))) for f in (min, max))
+    return first if first == last else f"{first} to {last}"
 
 
 def _signed_count(value: float) -> str:

@@ -8,9 +8,9 @@ from typing import cast
 
 from flask import Flask, current_app
 
-from bandits.experiment import Experiment
 from simulations.planning.forecast import ForecastAbandoned, PlanForecast, forecast_plan
-from webapp.pages.form.plan import Plan, campaign_plan, nearest_viable_plan
+from simulations.planning.wave_simulation import CampaignPlan
+from webapp.pages.form.plan import Plan, campaign_plan, nearest_viable_plan, slow_best
 
 _KEPT = 64  # forecasts that are kept
 _PATIENCE_SECONDS = 1.5  # a request waits so long for a result; then its page shows the progress
@@ -24,6 +24,8 @@ class Forecast:
         progress: the part that is done, from 0 to 1.
         result: the simulated rewards, None while it is under way.
         alternative: the nearest plan that learns, where this one does not, and its rewards.
+        slow_best: rewards where the best version's results are slow and the others' quick; None
+            where the plan says how slow each is, or does not learn.
         failed: the reason of a failure, "" without one.
         over: set when it has ended.
         cancelled: the person asked for another plan.
@@ -35,6 +37,7 @@ class Forecast:
         self.progress = 0.0
         self.result: PlanForecast | None = None
         self.alternative: tuple[Plan, PlanForecast] | None = None
+        self.slow_best: PlanForecast | None = None
         self.failed = ""
         self.over = Event()
         self.cancelled = False
@@ -42,12 +45,16 @@ class Forecast:
     def run(self) -> None:
         """Simulate until it is done or cancelled."""
         try:
+            campaign = campaign_plan(self.plan)
             needs_alternative = self.plan.informed == 0
-            share = 0.5 if needs_alternative else 1.0
-            self.result = _simulate(self.plan, self._progress_report(0.0, share), share)
+            alone = not needs_alternative and len(self.plan.halves) > 1
+            share = 0.5 if needs_alternative else 1.0 if alone else 0.7
+            self.result = self._simulate(campaign, 0.0, share)
             if needs_alternative:
                 plan = nearest_viable_plan(self.plan)
-                self.alternative = plan, _simulate(plan, self._progress_report(share, share), share)
+                self.alternative = plan, self._simulate(campaign_plan(plan), share, 1 - share)
+            elif not alone:
+                self.slow_best = self._simulate(slow_best(campaign), share, 1 - share)
         except ForecastAbandoned:
             self.failed = "another plan was asked about"
         except Exception as error:  # noqa: BLE001 - shown on the page; the worker goes on
@@ -55,20 +62,21 @@ class Forecast:
         finally:
             self.over.set()
 
+    def _simulate(self, campaign: CampaignPlan, done: float, share: float) -> PlanForecast:
+        return forecast_plan(
+            campaign,
+            self.plan.experiment.make_policy(),
+            self.plan.floor,
+            seconds=share * _SECONDS,
+            progress=self._progress_report(done, share),
+        )
+
     def _progress_report(self, done: float, share: float) -> Callable[[float], bool]:
         def report(part: float) -> bool:
             self.progress = done + share * part
             return not self.cancelled
 
         return report
-
-
-def _simulate(plan: Plan, progress: Callable[[float], bool], share: float) -> PlanForecast:
-    experiment: Experiment = plan.experiment
-    policy, seconds = experiment.make_policy(), share * _SECONDS
-    return forecast_plan(
-        campaign_plan(plan), policy, plan.floor, seconds=seconds, progress=progress
-    )
 
 
 _NAME = "bandits.forecasts"

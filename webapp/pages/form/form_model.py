@@ -165,6 +165,8 @@ class TypedPlan(Struct, frozen=True):
         base: success rate of the worst arm, in per cent.
         better: lead of the best arm over that rate, in per cent.
         rates: success rate of each arm in per cent, instead of `base` and `better`.
+        half: time after which half of the results are in.
+        halves: that of each arm, as amounts in the unit of `half`.
         worth: mean reward of a success, where it varies.
         earlier: key of an earlier experiment with the expected rates.
     """
@@ -178,6 +180,8 @@ class TypedPlan(Struct, frozen=True):
     worth: str = ""
     earlier: str = ""
     recipients: str = ""
+    half: TypedDuration = TypedDuration(unit="hours")
+    halves: tuple[str, ...] = ()
 
 
 class TypedDraft(TypedExperiment, frozen=True):

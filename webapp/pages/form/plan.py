@@ -13,14 +13,19 @@ from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.versions import Configuration
-from simulations.planning.wave_simulation import CampaignPlan
+from simulations.planning.wave_simulation import AnswerTimes, CampaignPlan
 from webapp.pages.form.fields import parse_number
 from webapp.pages.form.form_model import TypedDraft, TypedDuration, TypedPlan
 from webapp.pages.formatting import UNITS
 
 MOST_VERSIONS = 12  # with a field each for their rates; with more, the form asks for two rates
 MOST_WAVES = 48  # in a simulation; more of them change nothing visible
+_LONGEST_HALF = 366 * 86_400.0
 _MOST_EMAILS = 1_000_000_000
+SLOWER = 2.0  # times as long as said, where the best version's results are slow
+HALF_IN = {"open": 4.0, "click": 4.0}  # hours after which half are in, where nobody says
+HALF_OF_OTHERS_IN = 24.0
+_SPREAD = 1.2  # of the logarithm of the time until a result
 _SIGMA = 0.8  # of the logarithm of an order's value, as `simulations.environments.orders` has it
 _CURE_WAVES = 4  # of a plan whose duration is changed
 
@@ -37,6 +42,7 @@ class Plan(Struct, frozen=True):
         has_rate_per_version: `rates` holds one for each arm.
         worth: mean reward of a success.
         recipients: number of recipients; as many as emails where each gets one.
+        halves: seconds after which half of the results are in, of all arms or of each.
     """
 
     experiment: Experiment
@@ -47,6 +53,20 @@ class Plan(Struct, frozen=True):
     has_rate_per_version: bool
     worth: float
     recipients: int = 0
+    halves: tuple[float, ...] = (3600 * HALF_OF_OTHERS_IN,)
+
+    @property
+    def answers(self) -> AnswerTimes:
+        """How late results are."""
+        reward, n_arms = self.experiment.reward, len(self.experiment.combinations())
+        return AnswerTimes(
+            gap=self.wave_gap,
+            lag=self.experiment.learn_every_seconds,
+            maturity=reward.maturity,
+            window=max(reward.window_seconds, reward.maturity, 1.0),
+            medians=self.halves if len(self.halves) > 1 else self.halves * n_arms,
+            sigma=_SPREAD,
+        )
 
     @property
     def wave_gap(self) -> float:
@@ -127,6 +147,7 @@ def read_plan(form: TypedDraft, experiment: Experiment) -> Plan:
     recipients = 0.0
     if typed.recipients.strip():
         recipients = read("recipients", typed.recipients, 1, max(emails, 1), requirement)
+    halves = _halves(typed, experiment, faults)
     if faults:
         raise InvalidInput(faults)
     return Plan(
@@ -138,7 +159,35 @@ def read_plan(form: TypedDraft, experiment: Experiment) -> Plan:
         has_rate_per_version,
         worth,
         int(recipients),
+        halves,
     )
+
+
+def assumed_half(rule: RewardRule) -> float:
+    """Return the hours after which half of the results are taken to be in, where nobody says."""
+    return HALF_IN.get(next(iter(rule.metrics)), HALF_OF_OTHERS_IN)
+
+
+def _halves(typed: TypedPlan, experiment: Experiment, faults: list[Fault]) -> tuple[float, ...]:
+    """Read after how many seconds half of the results are in: of all arms, or of each."""
+    n_arms = len(experiment.combinations())
+    amounts = [a.strip() for a in typed.halves[:n_arms]]
+    if any(amounts) and n_arms <= MOST_VERSIONS:
+        places = [f"plan/halves/{i}" for i in range(n_arms)]
+        amounts = [*amounts, *[""] * n_arms][:n_arms]
+        detail = "must be a length of time, such as 4; give all of them, or none"
+    else:
+        places, amounts = ["plan/half/amount"], [typed.half.amount.strip()]
+        detail = "must be a length of time, such as 4 hours"
+        if not amounts[0]:
+            return (3600 * assumed_half(experiment.reward),)
+    seconds = tuple(_seconds(TypedDuration(a, typed.half.unit)) for a in amounts)
+    faults += [
+        Fault(place, detail)
+        for place, half in zip(places, seconds, strict=True)
+        if not 1 <= half <= _LONGEST_HALF
+    ]
+    return seconds
 
 
 Reader = Callable[[str, str, float, float, str], float]
@@ -199,6 +248,20 @@ def campaign_plan(plan: Plan) -> CampaignPlan:
         high=problem.high,
         slot_levels=tuple(map(tuple, problem.slot_levels.tolist())),
         shuffled=not plan.has_rate_per_version,
+        answers=msgspec.structs.replace(plan.answers, gap=wave_gap),
+    )
+
+
+def slow_best(campaign: CampaignPlan) -> CampaignPlan:
+    """Return a campaign whose best arms' results take twice as long, and all others' half."""
+    answers = campaign.answers
+    if answers is None:
+        return campaign
+    best = max(campaign.means)
+    factors = [SLOWER if mean == best else 1 / SLOWER for mean in campaign.means]
+    medians = tuple(m * f for m, f in zip(answers.medians, factors, strict=True))
+    return msgspec.structs.replace(
+        campaign, answers=msgspec.structs.replace(answers, medians=medians)
     )
 
 

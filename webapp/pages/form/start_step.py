@@ -13,9 +13,10 @@ from webapp.pages.form.forecast_text import forecast_verdict, gain_name, test_la
 from webapp.pages.form.forecasts import Forecast, forecasts
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.parse import parse_experiment
-from webapp.pages.form.plan import MOST_VERSIONS, Plan, is_binary, read_plan
+from webapp.pages.form.plan import MOST_VERSIONS, Plan, assumed_half, is_binary, read_plan
 from webapp.pages.form.rows import without_empty_rows
 from webapp.pages.form.submit import with_key
+from webapp.pages.formatting import duration_text
 
 
 def start_step_context(form: TypedDraft) -> dict[str, object]:
@@ -27,12 +28,14 @@ def start_step_context(form: TypedDraft) -> dict[str, object]:
         "has_worth": not is_binary(declared.reward),
         "earlier": prior_campaigns.prior_campaigns(),
         "forecast": None,
+        "assumed_half": duration_text(3600 * assumed_half(declared.reward)),
+        "simulates": not declared.make_policy().statistic.timed,
     }
     try:
         plan = read_plan(form, declared)
     except InvalidInput:  # the fields show it once a simulation is requested
         return context
-    forecast = _forecast(plan)
+    forecast = _forecast(plan) if context["simulates"] else None
     context |= {
         "forecast": forecast,
         "plan": plan,
