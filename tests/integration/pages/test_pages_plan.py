@@ -123,6 +123,9 @@ def test_a_plan_that_ends_before_its_first_results_is_told_and_cured(simulate):
         ({"base": "101"}, "plan/base", "at most 100"),
         ({"better": "-5"}, "plan/better", "a number of per cent"),
         ({"rates/0": "4"}, "plan/rates/1", "give all of them, or none"),
+        ({"half/amount": "soon"}, "plan/half/amount", "a length of time, such as 4 hours"),
+        ({"half/amount": "0"}, "plan/half/amount", "a length of time, such as 4 hours"),
+        ({"halves/1": "4"}, "plan/halves/0", "give all of them, or none"),
     ],
 )
 def test_faults_of_a_plan_stand_beside_their_field(  # noqa: PLR0913, PLR0917 - fixtures
@@ -135,6 +138,28 @@ def test_faults_of_a_plan_stand_beside_their_field(  # noqa: PLR0913, PLR0917 - 
     assert detail in beside[1].split("</span>")[0]
     fields = manager.form(f"{begun}/start", MARKER)
     assert all(fields[f"plan/{name}"] == value for name, value in typed.items())
+
+
+def test_plan_says_how_late_its_results_are_and_what_a_slow_winner_would_cost(simulate):
+    text = said(simulate(**{"half/amount": "6", "half/unit": "hours"}))
+    assert "half of them 6 hours after the email" in text
+    assert "If the best version's results took twice as long" in text
+    assert "where the best version's results are slow" in text
+
+
+def test_plan_with_a_time_for_each_version_is_simulated_with_them_alone(simulate):
+    text = said(simulate(**{"half/unit": "hours", "halves/0": "2", "halves/1": "9"}))
+    assert "half of them 2 hours to 9 hours after the email" in text
+    assert "took twice as long" not in text
+
+
+def test_plan_of_a_method_that_takes_too_long_is_not_simulated(manager, begun):
+    learning = f"{begun}/learning"
+    fields = manager.form(learning, "policy") | {"policy": "thompson_delayed", "do": "next"}
+    manager.post(learning, fields)
+    page = manager.get(f"{begun}/start?simulate=yes")
+    assert "take too long to be simulated here" in page.text
+    assert "Simulating, a few seconds" not in page.text
 
 
 def test_a_simulated_plan_is_shown_again_without_being_simulated_again(site, manager, simulate):
@@ -256,6 +281,15 @@ class TestVerdict:
         typed = {"plan/emails": "3,000", "plan/waves": "40", "plan/over/amount": "100"}
         verdict = verdict_of(planned(**typed, **{"plan/base": "10", "plan/better": "100"}))
         assert verdict.headline.startswith("The bandit is the better choice")
+
+    def test_verdict_of_a_list_that_cannot_tell_versions_apart_says_so(self):
+        verdict = verdict_of(
+            planned(**{"plan/emails": "400", "plan/base": "2", "plan/better": "5"})
+        )
+        assert verdict.headline == "This list is too small to tell these versions apart."
+        assert re.search(r"would not be the best in (4\d|50)\s% of campaigns", verdict.reasons[0])
+        large = verdict_of(planned(**{"plan/emails": "1,000,000"}))
+        assert "too small" not in large.headline
 
     def test_a_method_that_chooses_by_recipient_is_simulated_with_recipients_alike(self):
         plan = planned()
