@@ -69,7 +69,8 @@ DOCUMENTS = {
     "draft/learn_every": "amount unit",
     "draft/forgetting_time": "amount unit",
     "draft/answers": "differ late price",
-    "draft/plan": "emails over waves base better rates worth earlier recipients",
+    "draft/plan": "emails over waves base better rates worth earlier recipients half halves",
+    "draft/plan/half": "amount unit",
     "draft/plan/over": "amount unit",
     "upload": (
         "id experiment kind name by created_at stage columns events subject anew contents"
