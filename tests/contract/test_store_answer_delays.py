@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import convert
+from scipy.stats import chisquare
 
 from bandits.actors import actor_of
 from bandits.engine.active_policy import load_statistic
@@ -161,6 +162,24 @@ def test_other_policies_make_no_snapshot_of_time_alone(store, engine, now):
     engine.learn("spring")
     now[0] += 2 * BUCKET
     assert engine.learn("spring") is None
+
+
+def test_arms_in_the_log_are_as_frequent_as_its_propensities_say(campaign, now):
+    """Pearson's chi-square, with a false alarm of 1e-6: of shares that are far from equal."""
+    campaign.choose(*(f"first-{i}" for i in range(60)))
+    now[0] += HOUR
+    campaign.click(*(i for i in campaign.sent if campaign.sent[i][0] == 1 and i.endswith("1")))
+    campaign.learn()
+    rows = [Request(f"of {i}", decision_id=f"then-{i}") for i in range(4000)]
+    decisions = campaign.engine.choose("spring", rows)
+    arms = [d.slots["subject"]["variant"] for d in decisions]
+    shares = {arm: d.propensity for arm, d in zip(arms, decisions, strict=True)}
+    names = sorted(shares)
+    counts = np.array([arms.count(name) for name in names])
+    expected = len(arms) * np.array([shares[name] for name in names])
+    assert expected.sum() == pytest.approx(len(arms))
+    assert np.ptp(expected) > 400
+    assert chisquare(counts, expected).pvalue > 1e-6
 
 
 def test_receipts_derive_each_probability_again(campaign, now):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy.special import log_ndtr, logsumexp, ndtr
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from bandits.numerics.delay_laws import LONGEST, SHORTEST
 from bandits.numerics.delayed_posterior import DelayedCounts, delayed_chances
 from bandits.numerics.quadrature import beta_chances
+from tests.conftest import SOAK
 
 LOG_SIGMA = np.linspace(np.log(0.2), np.log(3.5), 19)
 LOG_TAU = np.log(0.05) + np.log(1.6 / 0.05) * (np.arange(14) + 0.5) / 14
@@ -127,3 +128,49 @@ def test_chances_do_not_depend_on_the_order_of_arms():
     turned = DelayedCounts(*(column[order] for column in counts))
     chances = delayed_chances(counts, 1.0, 1.0)
     assert delayed_chances(turned, 1.0, 1.0) == pytest.approx(chances[order], abs=1e-9)
+
+
+def drawn_world(rng):
+    """Return the best arm and the chances of a world of the prior, two waves into a campaign."""
+    arms, age = 3, np.array([0.3, 0.1])
+    rates = rng.uniform(size=arms)
+    sigma = np.clip(np.exp(np.log(1.1) + 0.5 * rng.standard_normal()), 0.1, 4.0)
+    tau = np.exp(rng.uniform(np.log(0.05), np.log(1.6)))
+    m = np.log(0.08) + 1.5 * rng.standard_normal()
+    mu = np.clip(m + tau * rng.standard_normal(arms), SHORTEST, LONGEST)
+    answered, silent = np.zeros((arms, 3)), np.zeros((arms, 2))
+    for arm in range(arms):
+        for wave in range(2):
+            sent = rng.integers(10, 60)
+            places = rng.uniform(size=rng.binomial(sent, rates[arm])) * ndtr(-mu[arm] / sigma)
+            logs = mu[arm] + sigma * ndtri(places)
+            logs = logs[logs <= np.log(age[wave])]
+            answered[arm] += [len(logs), logs.sum(), (logs**2).sum()]
+            silent[arm, wave] = sent - len(logs)
+    log_ages = np.broadcast_to(np.log(age), silent.shape)
+    counts = DelayedCounts(answered[:, 0], answered, silent, log_ages, np.zeros(arms))
+    return rates.argmax(), delayed_chances(counts, 1.0, 1.0)
+
+
+def test_chances_are_calibrated_where_rates_and_laws_come_from_the_prior():
+    """Each arm is the best as often as its chances say, within 4 standard errors.
+
+    The negative control: chances that are sharper than these by a power of 2 are not.
+    """
+    rng = np.random.default_rng(3)
+    drawn = [drawn_world(rng) for _ in range(2000 if SOAK else 100)]
+    best = np.array([b for b, _ in drawn])
+    chances = np.array([c for _, c in drawn])
+
+    def score(p):
+        """Distance of the mean log chance of the best from what the chances themselves expect."""
+        log_p = np.log(np.maximum(p, 1e-12))
+        entropy = (p * log_p).sum(axis=1)
+        variance = (p * log_p**2).sum(axis=1) - entropy**2
+        gap = log_p[np.arange(len(p)), best] - entropy
+        return gap.sum() / np.sqrt(variance.sum())
+
+    sharper = chances**2
+    assert abs(score(chances)) < 4
+    assert abs(score(sharper / sharper.sum(axis=1, keepdims=True))) > 4
+    assert chances.max(axis=1).mean() > 0.6
