@@ -23,6 +23,14 @@ KINDS: dict[Kind, str] = {
     "other": "Other part",
 }
 
+# The field of a variant that says the most, by kind of part.
+MAIN_FIELDS: dict[Kind, str] = {
+    "subject_line": "text",
+    "content": "html",
+    "discount": "percent",
+    "other": "name",
+}
+
 
 def slot_kind(typed: str) -> Kind:
     """Return the kind of slot that a form names, "other" for an unknown one."""

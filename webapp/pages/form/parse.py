@@ -23,6 +23,7 @@ from bandits.rewards import Metric, RewardRule
 from webapp.pages.form.field_readers import FieldErrors
 from webapp.pages.form.fields import Method, methods, parse_number, read_field
 from webapp.pages.form.form_model import (
+    MAIN_FIELDS,
     TypedExclusion,
     TypedExperiment,
     TypedFeature,
@@ -137,6 +138,10 @@ def _variant_key(typed: TypedVariant, position: int) -> str:
 
 def _variant(errors: FieldErrors, place: str, kind: str, typed: TypedVariant, key: str) -> Variant:
     payload = _further_fields(errors, f"{place}/more", typed.more)
+    if typed.blank:
+        errors.add(
+            f"{place}/{MAIN_FIELDS[slot_kind(kind)]}", "fill in the control, or choose another"
+        )
     match kind:
         case "subject_line":
             if not typed.text.strip():

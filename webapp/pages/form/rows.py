@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from bandits.errors import Fault, InvalidInput
 from webapp.pages.form.form_model import (
+    MAIN_FIELDS,
     METRICS,
     TypedExclusion,
     TypedExperiment,
@@ -14,6 +15,7 @@ from webapp.pages.form.form_model import (
     TypedSlot,
     TypedVariant,
     new_slot,
+    slot_kind,
 )
 
 MAX_VARIANTS = 100
@@ -64,7 +66,7 @@ def _apply_button(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case 
 
 
 def without_empty_rows(form: F) -> F:
-    """Drop empty rows."""
+    """Drop empty rows, but a control's while others are filled: none takes its place."""
     for slot in range(len(form.slots)):
         form = _without_blanks(form, slot)
     return replace(
@@ -129,8 +131,11 @@ def _with_variant(slot: TypedSlot) -> TypedSlot:
 
 
 def _without_blanks(form: F, slot: int) -> F:
-    for j in reversed(range(len(form.slots[slot].variants))):
-        if form.slots[slot].variants[j].blank:
+    typed = form.slots[slot]
+    has_others = not all(v.blank for v in typed.variants)
+    for j in reversed(range(len(typed.variants))):
+        is_control = has_others and typed.control == str(j)
+        if typed.variants[j].blank and not is_control:
             form = without_variant(form, slot, j)
     return form
 
@@ -143,8 +148,8 @@ def _with_pasted(form: F, position: int) -> F:
     if len(slot.variants) + len(lines) > MAX_VARIANTS:
         detail = f"a part can have at most {MAX_VARIANTS} variants"
         raise InvalidInput.at(f"slots/{position}/paste", detail)
-    field = {"subject_line": "text", "content": "html", "discount": "percent"}
-    added = tuple(replace(TypedVariant(), **{field.get(slot.kind, "name"): x}) for x in lines)
+    field = MAIN_FIELDS[slot_kind(slot.kind)]
+    added = tuple(replace(TypedVariant(), **{field: x}) for x in lines)
     return _in_slot(form, position, lambda s: replace(s, variants=s.variants + added, paste=""))
 
 

@@ -17,7 +17,7 @@ def cross_field_faults(form: TypedExperiment, experiment: Experiment) -> list[Fa
     declared = msgspec.to_builtins(experiment)
     try:
         msgspec.convert(declared, Experiment)
-        if fault := _missing_variant_fault(experiment) or _reward_fault(experiment):
+        if fault := _missing_variant_fault(form, experiment) or _reward_fault(experiment):
             return [fault]
         experiment.check()
     except msgspec.ValidationError:
@@ -32,10 +32,13 @@ def map_faults(faults: Iterable[Fault], form: TypedExperiment) -> list[Fault]:
     return [Fault(field_of(f.pointer, form), f.detail) for f in faults]
 
 
-def _missing_variant_fault(experiment: Experiment) -> Fault | None:
-    if len(experiment.slots) == 1 and len(experiment.slots[0].variants) == 1:
-        detail = "add a second variant: with one there is nothing to choose between"
-        return Fault("slots/0/variants", detail)
+def _missing_variant_fault(form: TypedExperiment, experiment: Experiment) -> Fault | None:
+    """Return the fault of a part with nothing to choose between, unless it runs already."""
+    is_running = form.version.isdecimal()
+    for i, slot in enumerate(experiment.slots):
+        if len(slot.variants) == 1 and not (is_running and len(experiment.slots) > 1):
+            detail = "add a second variant: with one there is nothing to choose between"
+            return Fault(f"slots/{i}/variants", detail)
     return None
 
 
