@@ -75,7 +75,7 @@ DOCUMENTS = {
     "upload": (
         "id experiment kind name by created_at stage columns events subject anew contents"
         " format forms own one_each totals check confirmed"
-        " version total done written faults accepted repeated late unmatched"
+        " version total done written faults sent reported accepted repeated late unmatched"
     ),
     "upload/format": "encoding delimiter",
     "upload/forms": "zone day decimal",

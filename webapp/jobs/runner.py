@@ -1,9 +1,11 @@
 """Job runner: choices for an uploaded file of recipients, rewards of an uploaded export."""
 
+import csv
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from secrets import token_hex
 from threading import Thread
 from typing import IO, Any
@@ -347,6 +349,28 @@ def _unmatched_rows(
             yield line, decision, reason
 
 
+def report_sent(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
+    """Report the emails of a file's choices as sent, which starts the clocks that wait for it.
+
+    Raises:
+        Unavailable: the database does not answer; to resume later reports nothing twice.
+    """
+    actor = actor_of("person", upload.by)
+    with uploads.answer(upload).open(encoding="utf-8", newline="") as file:
+        decisions = (row["decision_id"] for row in csv.DictReader(file))
+        for ids in batched(islice(decisions, upload.reported, None), RECIPIENTS_A_TRANSACTION):
+            engine.activate(ids, actor=actor)
+            upload = replace(upload, reported=upload.reported + len(ids))
+            uploads.save(upload)
+    return "done"
+
+
+def batched(values: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Yield `size` values at a time."""
+    while portion := list(islice(values, size)):
+        yield portion
+
+
 Job = Callable[[Uploads, Upload, Engine], Stage]
 _JOBS: Mapping[Kind, Job] = {"recipients": choose, "results": report}
 _log = logging.getLogger(__name__)
@@ -372,7 +396,8 @@ def _run(lock: IO[bytes], uploads: Uploads, upload: Upload, engine: Engine) -> N
 
 def _process(uploads: Uploads, upload: Upload, engine: Engine) -> tuple[Stage, tuple[str, ...]]:
     try:
-        return _JOBS[upload.kind](uploads, upload, engine), ()
+        job = report_sent if upload.sent else _JOBS[upload.kind]
+        return job(uploads, upload, engine), ()
     except InvalidInput as error:
         return "refused", tuple(fault.detail for fault in error.faults)
     except (BanditsError, OSError) as error:

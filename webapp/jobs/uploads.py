@@ -63,6 +63,8 @@ class Upload(Struct, frozen=True, kw_only=True):
         done: number of rows processed.
         written: bytes of the answer file for these rows.
         faults: reasons why it was refused or stopped.
+        sent: somebody says that the emails of its choices are sent.
+        reported: number of choices whose emails are reported as sent.
         accepted, repeated, late, unmatched: numbers of events of results, by their outcome.
     """
 
@@ -90,6 +92,8 @@ class Upload(Struct, frozen=True, kw_only=True):
     done: int = 0
     written: int = 0
     faults: tuple[str, ...] = ()
+    sent: bool = False
+    reported: int = 0
     accepted: int = 0
     repeated: int = 0
     late: int = 0

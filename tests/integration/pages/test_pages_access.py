@@ -78,6 +78,7 @@ NEEDS = {
     "report_csv": "manager",
     "replay_refused_event": "admin",
     "reset_columns": "manager",
+    "report_upload_sent": "manager",
     "reset_password": "admin",
     "reset_password_form": "admin",
     "restore_void": "admin",

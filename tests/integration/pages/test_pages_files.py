@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -133,6 +134,32 @@ def test_job_that_was_cut_off_goes_on_without_a_gap_or_a_double(site, desk, app)
     desk.finish(cut)
     assert desk.answer(cut) == desk.answer(whole)
     assert sent(site) == 2300
+
+
+def test_emails_of_a_file_are_reported_as_sent_and_their_results_count(site, desk, app):
+    site.make(await_activation=True)
+    address, page = desk.work(people(2300))
+    assert "the clock of an email starts when it is reported as sent" in page
+    early, late = (row["decision_id"] for row in desk.answer(address)[:2])
+    desk.visitor.post(f"{address}/sent")
+    assert "Reported as sent:</strong> 2,300 emails" in desk.finish(address)
+    site.clock.now += 60
+    _, results = desk.work(f"decision_id,click\n{early},1\n{late},1\n", "results", by="decision")
+    assert re.search(r"Counted</dt><dd>2 events", results)
+    assert sent(site) == 2300
+    uploads = app.extensions["bandits.uploads"]
+    upload = uploads.find("sale", address.rsplit("/", 1)[1])
+    uploads.save(replace(upload, stage="working", reported=1000))
+    desk.visitor.post(address)
+    assert "2,300 emails" in desk.finish(address), "a job that was cut off goes on"
+
+
+def test_emails_of_a_file_are_not_reported_as_sent_where_nothing_waits_for_it(site, desk):
+    site.make()
+    address, page = desk.work(people(3))
+    assert "reported as sent" not in page
+    desk.visitor.post(f"{address}/sent")
+    assert "Reported as sent" not in desk.visitor.get(address).text
 
 
 def test_a_paused_experiment_cuts_a_list_off_and_says_so(site, desk):

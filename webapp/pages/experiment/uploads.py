@@ -144,6 +144,18 @@ def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
     return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 
+@pages.post("/experiments/<key:key>/files/<upload_id>/sent")
+@needs("manager")
+def report_upload_sent(key: str, upload_id: str) -> ResponseReturnValue:
+    """Report the emails of a file's choices as sent: their clocks start now."""
+    uploads, engine = _uploads(), services().engine
+    upload = uploads.find(key, upload_id)
+    waits = engine.store.experiments.record(key).configuration.experiment.await_activation
+    if upload.kind == "recipients" and upload.stage == "done" and waits and not upload.sent:
+        start_job(uploads, replace(upload, sent=True), engine)
+    return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
+
+
 @pages.post("/experiments/<key:key>/files/<upload_id>/columns")
 @needs("manager")
 def reset_columns(key: str, upload_id: str) -> ResponseReturnValue:
