@@ -13,6 +13,7 @@ from bandits.policy import AnyPolicy
 from simulations.planning.wave_simulation import (
     CampaignPlan,
     WaveCourse,
+    equal_split_findings,
     simulate_policy,
     simulate_test,
     test_points,
@@ -52,8 +53,9 @@ class PlanForecast(Struct, frozen=True, eq=False):
         difference: the policy's extra less the A/B test's.
         margin: half the width of its 95 % interval, over replications.
         ahead: the chance that the policy's campaign earns more than an A/B test's.
-        blurred: the chance that an equal split of all emails, once every result is in, has its best
-            results for an arm that is not the best.
+        mistaken: the chance that an equal split of all emails, once every result is in, has its
+            best results for an arm that is not the best.
+        discerned: how much better that arm is than all on average, as a part of what the best is.
     """
 
     policy: ForecastSide
@@ -62,7 +64,8 @@ class PlanForecast(Struct, frozen=True, eq=False):
     difference: float
     margin: float
     ahead: float
-    blurred: float
+    mistaken: float
+    discerned: float
 
 
 class ForecastAbandoned(Exception):
@@ -75,6 +78,7 @@ def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
     floor: float,
     *,
     replications: int = 1000,
+    first: int = FIRST,
     seconds: float = 4.0,
     seed: int = 0,
     progress: Callable[[float], bool] = lambda _: True,
@@ -86,6 +90,7 @@ def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
         policy: the policy.
         floor: the least share of each arm.
         replications: their number at most.
+        first: replications of the first blocks, which are few.
         seconds: after which no further block of replications begins; the first is always finished.
         seed: the same seed gives the same replications.
         progress: called now and then with the part that is done; returns false to stop.
@@ -96,7 +101,7 @@ def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
     began = monotonic()
     courses: list[WaveCourse] = []
     finished = 0
-    sizes = _blocks(replications)
+    sizes = _blocks(replications, first)
     for size, rng in zip(sizes, _rngs(seed, len(sizes)), strict=True):
         took = monotonic() - began
         if finished and took * (finished + size) / finished > seconds:
@@ -125,6 +130,7 @@ def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
     place = max(range(len(tests)), key=lambda i: tests[i].extra.mean)
     best = tests[place]
     margin = TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
+    mistaken, discerned = equal_split_findings(campaign, _TESTS, last)
     return PlanForecast(
         policy=side,
         test=best,
@@ -132,7 +138,8 @@ def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
         difference=side.extra.mean - best.extra.mean,
         margin=margin,
         ahead=_chance_above(course.extra[:, -1], tried[place].extra[:, -1]),
-        blurred=float(simulate_test(campaign, 1.0, _TESTS, last).wrong.mean()),
+        mistaken=mistaken,
+        discerned=discerned,
     )
 
 
@@ -147,13 +154,13 @@ def _rngs(seed: int, n: int) -> Iterator[Generator]:
     return (default_rng(child) for child in SeedSequence(seed).spawn(n))
 
 
-def _blocks(replications: int) -> list[int]:
+def _blocks(replications: int, first: int) -> list[int]:
     """Cut replications into blocks, whose sizes never depend on the speed of the machine.
 
     The draws of a block depend on its size, so a seed gives the same replications everywhere; a
     slow machine only stops after fewer blocks.
     """
-    few = [FIRST] * min(BLOCK // FIRST, replications // FIRST)
+    few = [first] * min(BLOCK // first, replications // first)
     rest = replications - sum(few)
     many = [BLOCK] * (rest // BLOCK)
     return [*few, *many, *filter(None, [rest % BLOCK])]

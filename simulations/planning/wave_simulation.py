@@ -7,7 +7,7 @@ context, at a cost that does not depend on the number of emails: a million are p
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -22,6 +22,7 @@ from bandits.problem import Problem
 from bandits.statistics import Statistic
 from bandits.statistics.accumulator import Accumulator, Observations
 
+_OF_PARTS = 0.75  # of the variance of dealt means: what the parts of an email add
 _SAME = 1e-12  # means closer than this count as equal
 
 
@@ -254,6 +255,26 @@ def simulate_test(
     return WaveCourse(extra, _wrong_chance(truth, sent, total))
 
 
+def equal_split_findings(
+    campaign: CampaignPlan, replications: int, rng: Generator
+) -> tuple[float, float]:
+    """Simulate an equal split of all emails, every result of which is in.
+
+    Returns:
+        The chance that the arm with the best results is not the best; and by how much the arm with
+        the best results is better than all on average, as a part of what the best one is.
+    """
+    truth = np.array(campaign.means)[order := _order(campaign, replications, rng)]
+    n_arms = truth.shape[1]
+    sent = np.full(truth.shape, max(sum(campaign.sizes) // n_arms, 1))
+    total, _ = _draw_rewards(campaign, order, sent, rng)
+    average, best = truth.mean(axis=1), truth.max(axis=1)
+    shown = (_best_shares(sent, total) * truth).sum(axis=1)
+    gap = float((best - average).sum())
+    part = float((shown - average).sum()) / gap if gap > 0 else 0.0
+    return float(_wrong_chance(truth, sent, total).mean()), part
+
+
 def _test_size(campaign: CampaignPlan, share: float) -> int:
     emails = sum(campaign.sizes)
     return min(emails, max(len(campaign.means), round(share * emails)))
@@ -265,9 +286,28 @@ def test_points(campaign: CampaignPlan, share: float) -> IntArray:
 
 
 def _order(campaign: CampaignPlan, replications: int, rng: Generator) -> IntArray:
-    """Return which of the plan's means each arm has, (R, K)."""
+    """Return which of the plan's means each arm has, (R, K).
+
+    Dealt means follow the arms' parts for three quarters of their variance, where there are
+    several: the effects of an arm's variants are added, and the larger sum gets the larger mean.
+    """
     order = np.tile(np.arange(len(campaign.means)), (replications, 1))
-    return cast("IntArray", rng.permuted(order, axis=1)) if campaign.shuffled else order
+    if not campaign.shuffled:
+        return order
+    levels = np.array(campaign.slot_levels)
+    n_levels = levels.max(axis=0) + 1
+    scores = rng.standard_normal(order.shape)
+    if np.count_nonzero(n_levels > 1) > 1:
+        effects = sum(
+            rng.standard_normal((replications, n))[:, levels[:, slot]]
+            for slot, n in enumerate(n_levels)
+            if n > 1
+        )
+        n_slots = np.count_nonzero(n_levels > 1)
+        scores = np.sqrt(_OF_PARTS / n_slots) * effects + np.sqrt(1 - _OF_PARTS) * scores
+    dealt = np.empty_like(order)
+    np.put_along_axis(dealt, scores.argsort(axis=1), np.argsort(campaign.means)[None], axis=1)
+    return dealt
 
 
 def _draw_rewards(

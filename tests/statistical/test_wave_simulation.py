@@ -15,6 +15,7 @@ from simulations.planning.forecast import ForecastAbandoned, forecast_plan
 from simulations.planning.wave_simulation import (
     AnswerTimes,
     CampaignPlan,
+    _order,
     _SentWave,
     simulate_policy,
     simulate_test,
@@ -117,6 +118,22 @@ def test_forecast_of_one_seed_is_the_same_and_can_be_given_up():
     assert few.replications == 150
     with pytest.raises(ForecastAbandoned):
         forecast_plan(plan(), make("thompson"), FLOOR, progress=lambda _: False)
+
+
+def test_means_are_dealt_to_versions_by_what_their_parts_add():
+    levels = tuple((i, j) for i in range(4) for j in range(3))
+    means = tuple(np.linspace(0.1, 0.2, 12))
+    campaign = CampaignPlan(SIZES, 0, means, None, 0.0, 1.0, levels, shuffled=True)
+    dealt = np.array(means)[_order(campaign, 2000, np.random.default_rng(2))]
+    assert np.sort(dealt, axis=1) == pytest.approx(np.tile(means, (2000, 1)))
+    assert dealt.mean(axis=0) == pytest.approx(np.full(12, 0.15), abs=0.003)
+    table = dealt.reshape(2000, 4, 3)
+    main = table.mean(axis=2, keepdims=True) + table.mean(axis=1, keepdims=True) - 0.15
+    explained = 1 - ((table - main) ** 2).sum() / ((table - 0.15) ** 2).sum()
+    assert 0.75 < explained < 0.92  # and what of the rest looks like an effect of parts
+    alone = replace(campaign, slot_levels=tuple((k,) for k in range(12)))
+    one = np.array(means)[_order(alone, 2000, np.random.default_rng(2))].reshape(2000, 4, 3)
+    assert np.corrcoef(one[:, 0, 0], one[:, 0, 1])[0, 1] < 0
 
 
 LATE = {"maturity": 1500, "window": 4000.0, "medians": (400.0, 900.0, 1500.0), "sigma": 1.2}

@@ -282,6 +282,30 @@ class TestVerdict:
         verdict = verdict_of(planned(**typed, **{"plan/base": "10", "plan/better": "100"}))
         assert verdict.headline.startswith("The bandit is the better choice")
 
+    def test_verdict_names_a_method_that_brings_more(self):
+        """25 versions of two parts, learned one by one: by parts the plan brings more."""
+        typed = {"emails": "30,000", "better": "60", "waves": "30", "over/amount": "60"}
+        form = drafted(**{f"plan/{name}": value for name, value in typed.items()})
+        (slot,) = form.slots
+        parts = [
+            replace(
+                slot, variants=tuple(replace(slot.variants[0], text=f"{p}{i}") for i in range(n))
+            )
+            for p, n in (("A", 5), ("B", 5))
+        ]
+        form = replace(form, slots=(parts[0], replace(parts[1], key="other")), policy="thompson")
+        plan = read_plan(form, parse_experiment(form))
+        reasons = " ".join(verdict_of(plan).reasons)
+        assert "With Thompson sampling by parts in step 4 the same plan brings about" in reasons
+
+    def test_verdict_says_that_no_other_method_brings_more(self):
+        plan = planned()
+        policy = convert({"name": "ucb1"}, type(plan.experiment.policy))
+        plan = replace(plan, experiment=replace(plan.experiment, policy=policy))
+        reasons = " ".join(verdict_of(plan).reasons)
+        assert re.search("With Thompson sampling in step 4|would bring no more than", reasons)
+        assert "step 4" not in " ".join(verdict_of(planned()).reasons)
+
     def test_verdict_of_a_list_that_cannot_tell_versions_apart_says_so(self):
         verdict = verdict_of(
             planned(**{"plan/emails": "400", "plan/base": "2", "plan/better": "5"})

@@ -1,15 +1,19 @@
 """Result of a simulated plan, in words."""
 
+from math import hypot
+
 import numpy as np
 from msgspec import Struct
 
 from bandits.registry import policies
 from simulations.planning.forecast import ForecastSide, PlanForecast
+from simulations.reporting.summary import TWO_SIDED
 from webapp.pages.form.forecasts import Forecast
 from webapp.pages.form.plan import Plan, is_binary
 from webapp.pages.formatting import amount, count, duration_text, percent, phrase
 
-_BLURRED = 0.3  # the chance of a wrong winner from which on versions are too much alike for a list
+_HALF = 0.5  # of campaigns
+_DISCERNED = 0.5  # of two versions it is this where the wrong one wins in a quarter of campaigns
 _ENDS_TOO_SOON = (
     "This campaign ends before its first results are complete, so it cannot learn as planned."
 )
@@ -58,6 +62,8 @@ def forecast_verdict(forecast: Forecast) -> ForecastVerdict:
         rows.append(
             _row("This plan, where the best version's results are slow", forecast.slow_best.policy)
         )
+    if forecast.rivals:
+        reasons.append(_rivals(plan, simulation, forecast.rivals))
     reasons += [_risk(simulation), _when_the_rest_leaves(plan, simulation.test)]
     return ForecastVerdict(
         headline,
@@ -103,13 +109,13 @@ def _answer(
     plan: Plan, simulation: PlanForecast, alternative: tuple[Plan, PlanForecast] | None
 ) -> tuple[str, list[str]]:
     headline, reasons = _comparison(plan, simulation, alternative)
-    if plan.informed == 0 or simulation.blurred < _BLURRED:
+    if plan.informed == 0 or simulation.discerned > _DISCERNED:
         return headline, reasons
-    blurred = (
+    mistaken = (
         f"Even if all {count(plan.chosen)} emails were split equally, the version with the best"
-        f" results would not be the best in {percent(simulation.blurred, 0)} of campaigns."
+        f" results would not be the best in {percent(simulation.mistaken, 0)} of campaigns."
     )
-    return "This list is too small to tell these versions apart.", [blurred, headline, *reasons]
+    return "This list is too small to tell these versions apart.", [mistaken, headline, *reasons]
 
 
 def _comparison(
@@ -130,7 +136,7 @@ def _comparison(
             "A fixed split learns nothing on the way: it measures, and earns nothing by it.",
             [f"An A/B test that ships its winner {_brings(plan, simulation.test)}."],
         )
-    if gain - margin > 0:
+    if gain - margin > 0 and simulation.ahead > _HALF:
         return (
             (
                 "The bandit is the better choice: it brings more than an A/B test in"
@@ -141,7 +147,7 @@ def _comparison(
                 f"This plan {_brings(plan, simulation.policy)}.",
             ],
         )
-    if gain + margin < 0:
+    if gain + margin < 0 and simulation.ahead < _HALF:
         return (
             (
                 "An A/B test is the better choice for this plan: it brings more in"
@@ -188,6 +194,22 @@ def _brings(plan: Plan, side: ForecastSide) -> str:
         f"brings about {_gain(plan, side.extra.mean)} than sending every version equally"
         f" (90 % range: {_signed_count(side.low)} to {_signed_count(side.high)})"
     )
+
+
+def _rivals(plan: Plan, simulation: PlanForecast, rivals: list[tuple[str, PlanForecast]]) -> str:
+    """Say whether another method, chosen in step 4, would bring more."""
+    own = simulation.policy.extra
+    label, other = max(rivals, key=lambda rival: rival[1].policy.extra.mean)
+    extra = other.policy.extra
+    gain, error = extra.mean - own.mean, hypot(extra.se, own.se)
+    if gain > TWO_SIDED * error:
+        low, high = (_signed_count(gain + side * TWO_SIDED * error) for side in (-1, 1))
+        return (
+            f"With {label} in step 4 the same plan brings about {_gain(plan, gain)}"
+            f" ({low} to {high} with 95 % confidence)."
+        )
+    labels = " and ".join(label for label, _ in rivals)
+    return f"{labels} would bring no more than your method in these simulations."
 
 
 def _slow_best(plan: Plan, simulation: PlanForecast) -> str:
@@ -250,7 +272,10 @@ def _notes(plan: Plan, simulation: PlanForecast) -> list[str]:
             " depends on how much they differ."
         )
     if not plan.has_rate_per_version:
-        notes.append("Which version is the best is dealt anew each time; the others lie between.")
+        dealt = "Which version is the best is dealt anew each time; the others lie between."
+        if len(experiment.slots) > 1:
+            dealt += " Versions with parts in common are alike: the parts mostly add up."
+        notes.append(dealt)
     if experiment.forgetting is not None:
         notes.append("Tastes are simulated as they are, without forgetting.")
     if experiment.holdout:

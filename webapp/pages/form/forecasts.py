@@ -8,13 +8,26 @@ from typing import cast
 
 from flask import Flask, current_app
 
-from simulations.planning.forecast import ForecastAbandoned, PlanForecast, forecast_plan
+from bandits.policy import AnyPolicy
+from simulations.planning.forecast import (
+    FIRST,
+    ForecastAbandoned,
+    PlanForecast,
+    forecast_plan,
+)
 from simulations.planning.wave_simulation import CampaignPlan
-from webapp.pages.form.plan import Plan, campaign_plan, nearest_viable_plan, slow_best
+from webapp.pages.form.plan import (
+    Plan,
+    campaign_plan,
+    nearest_viable_plan,
+    rival_methods,
+    slow_best,
+)
 
 _KEPT = 64  # forecasts that are kept
 _PATIENCE_SECONDS = 1.5  # a request waits so long for a result; then its page shows the progress
 _SECONDS = 4.0
+FEWEST = 10  # replications of what is told beside the plan
 
 
 class Forecast:
@@ -26,6 +39,7 @@ class Forecast:
         alternative: the nearest plan that learns, where this one does not, and its rewards.
         slow_best: rewards where the best version's results are slow and the others' quick; None
             where the plan says how slow each is, or does not learn.
+        rivals: labels of other methods that fit the campaign, and its rewards with each.
         failed: the reason of a failure, "" without one.
         over: set when it has ended.
         cancelled: the person asked for another plan.
@@ -38,6 +52,7 @@ class Forecast:
         self.result: PlanForecast | None = None
         self.alternative: tuple[Plan, PlanForecast] | None = None
         self.slow_best: PlanForecast | None = None
+        self.rivals: list[tuple[str, PlanForecast]] = []
         self.failed = ""
         self.over = Event()
         self.cancelled = False
@@ -45,16 +60,19 @@ class Forecast:
     def run(self) -> None:
         """Simulate until it is done or cancelled."""
         try:
-            campaign = campaign_plan(self.plan)
-            needs_alternative = self.plan.informed == 0
-            alone = not needs_alternative and len(self.plan.halves) > 1
-            share = 0.5 if needs_alternative else 1.0 if alone else 0.7
-            self.result = self._simulate(campaign, 0.0, share)
-            if needs_alternative:
+            campaign, policy = campaign_plan(self.plan), self.plan.experiment.make_policy()
+            self.result = self._simulate(campaign, policy, 0.0, 0.5)
+            if self.plan.informed == 0:
                 plan = nearest_viable_plan(self.plan)
-                self.alternative = plan, self._simulate(campaign_plan(plan), share, 1 - share)
-            elif not alone:
-                self.slow_best = self._simulate(slow_best(campaign), share, 1 - share)
+                self.alternative = plan, self._simulate(campaign_plan(plan), policy, 0.5, 0.5)
+                return
+            if len(self.plan.halves) == 1:
+                self.slow_best = self._simulate(slow_best(campaign), policy, 0.5, 0.25)
+            others = rival_methods(self.plan)
+            for i, rival in enumerate(others):
+                share = 0.25 / len(others)
+                result = self._simulate(campaign, rival, 0.75 + i * share, share)
+                self.rivals.append((rival.label, result))
         except ForecastAbandoned:
             self.failed = "another plan was asked about"
         except Exception as error:  # noqa: BLE001 - shown on the page; the worker goes on
@@ -62,11 +80,14 @@ class Forecast:
         finally:
             self.over.set()
 
-    def _simulate(self, campaign: CampaignPlan, done: float, share: float) -> PlanForecast:
+    def _simulate(
+        self, campaign: CampaignPlan, policy: AnyPolicy, done: float, share: float
+    ) -> PlanForecast:
         return forecast_plan(
             campaign,
-            self.plan.experiment.make_policy(),
+            policy,
             self.plan.floor,
+            first=FIRST if not done else FEWEST,
             seconds=share * _SECONDS,
             progress=self._progress_report(done, share),
         )

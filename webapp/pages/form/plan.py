@@ -10,7 +10,9 @@ from msgspec import Struct
 from bandits.allocation import default_floor
 from bandits.array_types import FloatArray
 from bandits.errors import Fault, InvalidInput
-from bandits.experiment import Experiment
+from bandits.experiment import Experiment, covers
+from bandits.policy import AnyPolicy
+from bandits.registry import make, policies
 from bandits.rewards import RewardRule
 from bandits.versions import Configuration
 from simulations.planning.wave_simulation import AnswerTimes, CampaignPlan
@@ -263,6 +265,21 @@ def slow_best(campaign: CampaignPlan) -> CampaignPlan:
     return msgspec.structs.replace(
         campaign, answers=msgspec.structs.replace(answers, medians=medians)
     )
+
+
+def rival_methods(plan: Plan) -> list[AnyPolicy]:
+    """Return other methods, as they come, that could learn in a plan whose recipients are alike."""
+    experiment = plan.experiment
+    situations = {"values"} if not is_binary(experiment.reward) else {"rates"}
+    if len(experiment.slots) > 1:
+        situations.add("parts")
+    return [
+        make(name)
+        for name, policy in policies().items()
+        if policy.advised in situations
+        and name != experiment.policy.name
+        and covers(policy.support, experiment.reward.bounds)
+    ]
 
 
 def _reward_moments(
