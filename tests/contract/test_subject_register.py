@@ -35,6 +35,7 @@ OF_NOBODY = {  # and why
     "inference_states": "sums",
     "link_hosts": "websites that links may lead to",
     "network_counts": "emails by network and minute, hashed under a secret; whose is not told",
+    "one_time_links": "of people who work here",
     "resummations": "sums",
     "retained_counts": "sums",
     "retained_sums": "sums",

@@ -24,6 +24,8 @@ def init(app: Flask, settings: Settings) -> None:
         api_keys,
         audit_log,
         connections,
+        invitations,
+        link_forms,
         provider,
         provider_sign_in,
         second_factor,

@@ -159,7 +159,7 @@ class Visitor:
     @property
     def token(self) -> str:
         if not self._token:
-            page = self.get("/settings" if self.email else "/sign-in")
+            page = self.get("/settings" if self.email else "/invitation")  # forms that always are
             self._token = FormReader(page.text, "csrf_token").fields["csrf_token"]
         return self._token
 
