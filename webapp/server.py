@@ -32,6 +32,8 @@ from webapp.listener import ActivatedServer
 from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.middleware import AT_ONCE
+from webapp.notices.alert_watch import AlertWatch
+from webapp.notices.outbox_worker import OutboxWorker
 from webapp.settings import Settings
 from webapp.spool_worker import SpoolWorker
 from webapp.webhooks.match_worker import MatchWorker
@@ -145,7 +147,18 @@ def _run(
     )
     pull_thread = Thread(target=puller.run, name="puller")
     spool_thread = Thread(target=SpoolWorker(Engine(store), store, stop).run, name="spool")
-    threads = (fold_thread, match_thread, pull_thread, spool_thread)
+    watch = AlertWatch(Engine(store), store.accounts, store.connections, store.outgoing, stop)
+    watch_thread = Thread(target=watch.run, name="alerts")
+    sender = OutboxWorker(
+        Engine(store),
+        store.accounts,
+        store.outgoing,
+        guard=EgressGuard(settings.egress_networks),
+        public_url=settings.public_url,
+        stop=stop,
+    )
+    sender_thread = Thread(target=sender.run, name="outbox")
+    threads = (fold_thread, match_thread, pull_thread, spool_thread, watch_thread, sender_thread)
     for thread in threads:
         server.on_startup(thread.start)
     announced = (settings, address, listener, create_set_up_link(settings, address, store))

@@ -36,7 +36,7 @@ from storage.audit_log import (
     record_change,
 )
 from storage.databases import Database, NamedRow, Transaction
-from storage.schema import users
+from storage.schema import alert_choices, users
 
 _ANONYMOUS = "anonymous"  # who may be anybody
 _SET_UP = "set-up link"
@@ -301,6 +301,7 @@ class AccountStore:
             remove_identities(transaction, row.id)
             remove_links(transaction, "reset", email)
             remove_links_by(transaction, email)
+            transaction.execute(delete(alert_choices).where(alert_choices.c.user_id == row.id))
             transaction.execute(delete(users).where(users.c.id == row.id))
             end_or_hand_over(transaction, email, heir, at=at, by=by)
             record_change(

@@ -73,6 +73,13 @@ from storage.schema.log import (
     withdrawals,
 )
 from storage.schema.metadata import metadata
+from storage.schema.outgoing import (
+    OUTBOX_FORMAT,
+    alert_choices,
+    alert_targets,
+    mail_settings,
+    outbox,
+)
 from storage.schema.snapshots import (
     ALLOCATION_FORMAT,
     KEPT,
@@ -105,6 +112,7 @@ __all__ = [
     "INDEX_PENDING",
     "KEPT",
     "NEW",
+    "OUTBOX_FORMAT",
     "PENDING",
     "PLACES",
     "QUALITY_COUNTS",
@@ -113,6 +121,8 @@ __all__ = [
     "UNFROZEN",
     "activations",
     "actor_counts",
+    "alert_choices",
+    "alert_targets",
     "allocations",
     "answer_sizes",
     "api_keys",
@@ -136,11 +146,13 @@ __all__ = [
     "identities",
     "inference_states",
     "link_hosts",
+    "mail_settings",
     "message_ids",
     "metadata",
     "network_counts",
     "of_batch",
     "one_time_links",
+    "outbox",
     "receipt_allocations",
     "refusal_marks",
     "refusals",

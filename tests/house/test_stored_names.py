@@ -114,6 +114,9 @@ ORDERS = {
 }
 # Bytes that are no encoding of ours, with what they are.
 PLAIN_BYTES = {
+    "alert_targets.url": "as `storage.connections.encryption` seals",
+    "alert_targets.secret": "as `storage.connections.encryption` seals",
+    "mail_settings.password": "as `storage.connections.encryption` seals",
     "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
@@ -168,6 +171,10 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("idempotency_keys.key",),
     *("one_time_links.purpose", "one_time_links.email", "one_time_links.role"),
     "one_time_links.created_by",
+    *("mail_settings.host", "mail_settings.security", "mail_settings.user"),
+    *("mail_settings.sender", "alert_choices.alert", "alert_targets.name"),
+    *("alert_targets.kind", "alert_targets.alerts", "alert_targets.created_by"),
+    *("outbox.event", "outbox.target", "outbox.kind", "outbox.state", "outbox.error"),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
     *("tracking_keys.key_id", "tracking_keys.name", "tracking_keys.created_by"),
     *("link_hosts.host", "link_hosts.added_by", "unsubscribes.decision_id"),

@@ -21,9 +21,12 @@ def init(app: Flask, settings: Settings) -> None:
         layout,
     )
     from webapp.pages.admin import (  # noqa: F401, PLC0415
+        alerts,
         api_keys,
         audit_log,
         connections,
+        email,
+        forgotten_password,
         invitations,
         link_forms,
         provider,
@@ -62,6 +65,8 @@ def init(app: Flask, settings: Settings) -> None:
         module.init(app)
     uploads.init(app, settings)
     provider.init(app, settings)
+    email.init(app, settings)
+    forgotten_password.init(app)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.register_blueprint(pages)

@@ -195,6 +195,7 @@ class Site:
             store.connections,
             store.tracked_links,
             store.spool,
+            store.outgoing,
         ).attach(app)
         throttle.init(app)
 
@@ -261,6 +262,7 @@ def app(sqlite) -> Iterator[Flask]:
                 store.connections,
                 store.tracked_links,
                 store.spool,
+                store.outgoing,
             ),
             settings,
         )

@@ -9,6 +9,7 @@ from bandits.errors import AlreadyExists, NotFound
 from storage.accounts import Role, User
 from webapp.pages import pages
 from webapp.pages.access import needs, open_with_any_password, person, start_session
+from webapp.pages.admin.alerts import own_alerts
 from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
 from webapp.pages.admin.provider import takes_passwords
 from webapp.pages.admin.sessions import sign_in_places
@@ -19,7 +20,7 @@ from webapp.services import services
 ROLES: dict[Role, str] = {
     "viewer": "sees everything, changes nothing",
     "manager": "creates, starts and stops experiments, and makes API keys",
-    "admin": "does all that, and adds and removes people",
+    "admin": "has full access, and manages people",
 }
 _LONGEST_ADDRESS = 254  # RFC 5321, as corrected
 REGISTERED = "there is an account with this address already"
@@ -63,6 +64,9 @@ def _account_page(errors: dict[str, str]) -> str:
         errors=errors,
         roles=ROLES,
         sign_in_places=sign_in_places(),
+        alert_kinds=own_alerts(),
+        chosen_alerts=services().outgoing.alerts.choices(person().user.id),
+        mails_are_set=services().outgoing.mail_settings.exists(),
         session_hours=f"{current_app.config['SESSION_SECONDS'] / 3600:g}",
         tab="account",
     )

@@ -1,0 +1,30 @@
+"""What leaves by itself: the mail server, alerts that are chosen, and the outbox."""
+
+from storage.connections.encryption import Cipher
+from storage.databases import Database
+from storage.outgoing.alerts import AlertStore, AlertTarget, TargetKind
+from storage.outgoing.mail_settings import MailSecurity, MailSettings, MailSettingsStore
+from storage.outgoing.outbox import NewNotice, Notice, Outbox
+
+__all__ = [
+    "AlertStore",
+    "AlertTarget",
+    "MailSecurity",
+    "MailSettings",
+    "MailSettingsStore",
+    "NewNotice",
+    "Notice",
+    "Outbox",
+    "OutgoingStores",
+    "TargetKind",
+]
+
+
+class OutgoingStores:
+    """Stores of one database for what leaves by itself. Any method may raise `Unavailable`."""
+
+    def __init__(self, database: Database, cipher: Cipher) -> None:
+        """Work on `database`; `cipher` seals secrets."""
+        self.mail_settings = MailSettingsStore(database, cipher)
+        self.alerts = AlertStore(database, cipher)
+        self.outbox = Outbox(database)
