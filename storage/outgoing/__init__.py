@@ -2,7 +2,7 @@
 
 from storage.connections.encryption import Cipher
 from storage.databases import Database
-from storage.outgoing.alerts import AlertStore, AlertTarget, TargetKind
+from storage.outgoing.alert_subscriptions import AlertStore, AlertTarget, TargetKind
 from storage.outgoing.mail_settings import MailSecurity, MailSettings, MailSettingsStore
 from storage.outgoing.outbox import NewNotice, Notice, Outbox
 

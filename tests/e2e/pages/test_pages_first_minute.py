@@ -1,7 +1,8 @@
-"""The first minute in Chromium: from the link that the server prints to an invited colleague."""
+"""The first minute in Chromium: from the link that the server prints to mails that arrive."""
 
 import re
 import socket
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -30,13 +31,11 @@ def new_page(browser: Browser):
         context.close()
 
 
-def printed_link(server: Server, count: int = 1) -> str:
-    """Return the set-up link that a server printed at its latest start, of `count` starts."""
-
-    def links() -> list[str]:
-        return re.findall(r"^    (http://\S+/set-up#\S+)$", server.log.read_text(), re.MULTILINE)
-
-    return wait_until(links, "set-up link", lambda printed: len(printed) == count)[-1]
+@pytest.fixture
+def mails() -> Iterator[MailServer]:
+    server = MailServer().start()
+    yield server
+    server.stop()
 
 
 def free_port() -> int:
@@ -46,94 +45,67 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
+def printed_link(server: Server, count: int = 1) -> str:
+    """Return the set-up link that a server printed at its latest start, of `count` starts."""
+
+    def links() -> list[str]:
+        return re.findall(r"^    (http://\S+/set-up#\S+)$", server.log.read_text(), re.MULTILINE)
+
+    return wait_until(links, "set-up link", lambda printed: len(printed) == count)[-1]
+
+
 def link_in_mail(mails: MailServer, address: str, path: str, count: int = 1) -> str:
     """Wait for the mail of an address, of `count`, and return the link in the latest."""
     received = wait_until(
-        lambda: mails.mails.get(address, []), "mail", lambda found: len(found) == count
+        lambda: mails.mails.get(address, []), "mail", lambda arrived: len(arrived) == count
     )
-    return re.search(rf"^http://\S+{path}#\S+$", received[-1].get_content(), re.MULTILINE)[0]
+    return re.search(rf"^http://\S+{path}#\S+", received[-1].get_content(), re.MULTILINE)[0]
 
 
-def choose_password(page: Page) -> None:
-    page.fill("#password", PHRASE)
-    page.fill("#again", PHRASE)
+def choose_password(page: Page, password: str = PHRASE) -> None:
+    page.fill("#password", password)
+    page.fill("#again", password)
 
 
-def test_set_up_link_leads_to_an_account_and_is_in_no_log_of_requests(start_server, new_page):
-    server = start_server("--access-log", "--log-level", "debug")
-    first = printed_link(server)
-    server.stop()
-    server = start_server("--access-log", "--log-level", "debug")
-    link = printed_link(server, 2)
-    assert urlsplit(link)[:3] == urlsplit(f"{server.url}/set-up")[:3]
-    page = new_page()
-    page.goto(server.url)
-    expect(page.get_by_role("heading", name="Create the first account")).to_be_visible()
-    expect(page.get_by_text("Open the link that the server printed")).to_be_visible()
-
-    ended = f"{server.url}/set-up#{urlsplit(first).fragment}"
-    page.goto(ended)
-    expect(page.get_by_label("Code of the link")).to_be_hidden()
+def create_account(page: Page) -> None:
     page.fill("#email", ANN)
     choose_password(page)
     page.get_by_role("button", name="Create account").click()
-    expect(page.get_by_text("This link does not work")).to_be_visible()
 
+
+def test_first_minute_from_the_printed_link_to_mails(start_server, new_page, mails):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = ("--port", str(port), "--access-log", "--log-level", "debug")
+    settings = {"BANDITS_PUBLIC_URL": url, "BANDITS_EGRESS_NETWORKS": "127.0.0.0/8"}
+    server = start_server(*options, **settings)
+    former = printed_link(server)
+    server.stop()
+    server = start_server(*options, **settings)
+    link = printed_link(server, 2)
+
+    page = new_page(base_url=url)
+    page.goto("/")
+    expect(page.get_by_text("Open the link that the server printed")).to_be_visible()
+    page.goto(former)
+    expect(page.get_by_label("Code of the link")).to_be_hidden()
+    create_account(page)
+    expect(page.get_by_text("This link does not work")).to_be_visible()
     page.goto("about:blank")
     page.goto(link)
     expect(page.get_by_label("Code of the link")).to_be_hidden()
-    assert page.url == f"{server.url}/set-up", "the code does not stay in the address"
-    page.fill("#email", ANN)
-    choose_password(page)
-    page.get_by_role("button", name="Create account").click()
+    assert page.url == f"{url}/set-up", "the code does not stay in the address"
+    create_account(page)
     expect(page.get_by_role("heading", name="Campaigns")).to_be_visible()
-    requests = [line for line in server.log.read_text().splitlines() if "/set-up" in line]
-    logged = [line for line in requests if "/set-up#" not in line]
-    assert len(logged) >= 3
-    codes = [urlsplit(address).fragment for address in (first, link)]
-    assert sum(any(code in line for code in codes) for line in requests) == 2  # as printed
-
-    page.goto(f"{server.url}/settings/people")
-    page.fill("#invite-email", BOB)
-    page.check("#invite-role-viewer")
-    page.get_by_role("button", name="Invite this person").click()
-    invitation = page.locator(".code-link").evaluate("link => link.href")
-    colleague = new_page()
-    colleague.goto(invitation)
-    choose_password(colleague)
-    colleague.get_by_role("button", name="Open my account").click()
-    expect(colleague.get_by_role("heading", name="Campaigns")).to_be_visible()
-
-
-def test_set_up_works_without_script(start_server, new_page):
-    server = start_server()
-    page = new_page(java_script_enabled=False)
-    page.goto(f"{server.url}/set-up")
-    page.get_by_label("Code of the link").fill(printed_link(server))
-    page.fill("#email", ANN)
-    choose_password(page)
-    page.get_by_role("button", name="Create account").click()
-    expect(page.get_by_role("heading", name="Campaigns")).to_be_visible()
-
-
-def test_invitation_and_new_password_go_by_mail(start_server, new_page):
-    mails, port = MailServer().start(), free_port()
-    smtp = urlsplit(mails.url)
-    server = start_server(
-        "--port",
-        str(port),
-        BANDITS_PUBLIC_URL=f"http://127.0.0.1:{port}",
-        BANDITS_EGRESS_NETWORKS="127.0.0.0/8",
-    )
-    page = new_page(base_url=server.url)
-    page.goto(printed_link(server))
-    page.fill("#email", ANN)
-    choose_password(page)
-    page.get_by_role("button", name="Create account").click()
+    lines = [line for line in server.log.read_text().splitlines() if "/set-up" in line]
+    codes = [urlsplit(address).fragment for address in (former, link)]
+    assert sum(any(code in line for code in codes) for line in lines) == 2, "as printed"
+    assert sum("/set-up#" not in line for line in lines) >= 3, "requests are logged"
 
     page.goto("/settings/email")
-    for name, value in (("host", str(smtp.hostname)), ("port", str(smtp.port))):
-        page.fill(f"#{name}", value)
+    smtp = urlsplit(mails.url)
+    page.fill("#host", str(smtp.hostname))
+    page.fill("#port", str(smtp.port))
     page.select_option("#security", "none")
     page.fill("#sender", "bandits@shop.example")
     page.fill("#password", PHRASE)
@@ -147,21 +119,21 @@ def test_invitation_and_new_password_go_by_mail(start_server, new_page):
     page.check("#invite-role-manager")
     page.get_by_role("button", name="Invite this person").click()
     expect(page.get_by_text(f"on its way to {BOB}")).to_be_visible()
-    colleague = new_page(base_url=server.url)
-    colleague.goto(link_in_mail(mails, BOB, "/invitation"))
+    colleague = new_page(base_url=url, java_script_enabled=False)
+    colleague.goto("/invitation")
+    colleague.get_by_label("Code of the link").fill(link_in_mail(mails, BOB, "/invitation"))
     choose_password(colleague)
     colleague.get_by_role("button", name="Open my account").click()
     expect(colleague.get_by_role("heading", name="Campaigns")).to_be_visible()
 
-    forgetful = new_page(base_url=server.url)
+    forgetful = new_page(base_url=url)
     forgetful.goto("/sign-in")
     forgetful.get_by_role("link", name="Forgot your password?").click()
     forgetful.fill("#email", BOB)
     forgetful.get_by_role("button", name="Send me a link").click()
     expect(forgetful.get_by_text("If there is an account")).to_be_visible()
     forgetful.goto(link_in_mail(mails, BOB, "/new-password", 2))
-    forgetful.fill("#password", f"{PHRASE} again")
-    forgetful.fill("#again", f"{PHRASE} again")
+    choose_password(forgetful, f"{PHRASE} again")
     forgetful.get_by_role("button", name="Change password").click()
     forgetful.fill("#email", BOB)
     forgetful.fill("#password", f"{PHRASE} again")
@@ -170,4 +142,3 @@ def test_invitation_and_new_password_go_by_mail(start_server, new_page):
     colleague.reload()
     expect(colleague.get_by_role("heading", name="Sign in")).to_be_visible()
     assert server.stop() == 0
-    mails.stop()

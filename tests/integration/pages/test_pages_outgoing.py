@@ -290,7 +290,7 @@ def upload_choices(site):
 
 
 class TestFileAlerts:
-    def test_who_uploaded_a_file_is_told_that_it_is_ready(self, site, manager, upload_choices):
+    def test_uploader_is_told_that_a_file_is_ready(self, site, manager, upload_choices):
         site.add("manager", "other@shop.example")
         for user in site.accounts.users():
             site.store.outgoing.alerts.choose(user.id, ["file_ready"], at=0.0)
@@ -300,7 +300,7 @@ class TestFileAlerts:
         assert notice.content["subject"] == "list.csv is ready"
         assert manager.get(notice.content["path"]).status_code == 200
 
-    def test_who_uploaded_a_file_is_told_that_it_has_failed(self, site, manager, upload_choices):
+    def test_uploader_is_told_that_a_file_has_failed(self, site, manager, upload_choices):
         for user in site.accounts.users():
             site.store.outgoing.alerts.choose(user.id, ["file_failed"], at=0.0)
         upload_choices(manager, b'subject_id\n""\n')

@@ -35,8 +35,8 @@ def init(app: Flask, settings: Settings) -> None:
 
 def sends_mails() -> bool:
     """Return True where people can be sent links: by a mail server, to an address that is known."""
-    known = current_app.config[PUBLIC_URL] is not None
-    return known and services().outgoing.mail_settings.exists()
+    has_address = current_app.config[PUBLIC_URL] is not None
+    return has_address and services().outgoing.mail_settings.exists()
 
 
 @pages.get("/settings/email")
