@@ -1,10 +1,11 @@
-"""What leaves by itself: the mail server, alerts that are chosen, and the outbox."""
+"""The workspace and what leaves by itself: its name, the mail server, alerts, the outbox."""
 
 from storage.connections.encryption import Cipher
 from storage.databases import Database
 from storage.outgoing.alert_subscriptions import AlertStore, AlertTarget, TargetKind
 from storage.outgoing.mail_settings import MailSecurity, MailSettings, MailSettingsStore
 from storage.outgoing.outbox import NewNotice, Notice, Outbox
+from storage.outgoing.workspace import WorkspaceStore
 
 __all__ = [
     "AlertStore",
@@ -17,6 +18,7 @@ __all__ = [
     "Outbox",
     "OutgoingStores",
     "TargetKind",
+    "WorkspaceStore",
 ]
 
 
@@ -25,6 +27,7 @@ class OutgoingStores:
 
     def __init__(self, database: Database, cipher: Cipher) -> None:
         """Work on `database`; `cipher` seals secrets."""
+        self.workspace = WorkspaceStore(database)
         self.mail_settings = MailSettingsStore(database, cipher)
         self.alerts = AlertStore(database, cipher)
         self.outbox = Outbox(database)

@@ -12,7 +12,6 @@ from storage.schema import mail_settings
 
 MailSecurity = Literal["starttls", "tls", "none"]
 
-_SUBJECT = "mail_settings:workspace"
 _ONLY = 1  # its number
 
 
@@ -73,7 +72,9 @@ class MailSettingsStore:
         with self._database.writing() as transaction:
             transaction.execute(delete(mail_settings))
             transaction.execute(insert(mail_settings).values(row))
-            record_change(transaction, "configure", _SUBJECT, at=at, by=by, after=after)
+            record_change(
+                transaction, "configure", f"mail_settings:{_ONLY}", at=at, by=by, after=after
+            )
 
     def remove(self, *, at: float, by: str) -> None:
         """Remove the settings; removing none changes nothing."""
@@ -81,4 +82,6 @@ class MailSettingsStore:
         with self._database.writing() as transaction:
             if hosts := transaction.execute(query).scalars().all():
                 before = {"host": hosts[0]}
-                record_change(transaction, "remove", _SUBJECT, at=at, by=by, before=before)
+                record_change(
+                    transaction, "remove", f"mail_settings:{_ONLY}", at=at, by=by, before=before
+                )

@@ -79,6 +79,7 @@ from storage.schema.outgoing import (
     alert_targets,
     mail_settings,
     outbox,
+    workspace,
 )
 from storage.schema.snapshots import (
     ALLOCATION_FORMAT,
@@ -176,4 +177,5 @@ __all__ = [
     "voids",
     "waiting_events",
     "withdrawals",
+    "workspace",
 ]

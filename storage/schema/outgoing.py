@@ -1,4 +1,4 @@
-"""Tables of what leaves by itself: the mail server, alerts that are chosen, and the outbox."""
+"""Tables of the workspace: its name, its mail server, alerts that are chosen, the outbox."""
 
 from sqlalchemy import (
     CheckConstraint,
@@ -17,6 +17,13 @@ from storage.schema.metadata import Identifier, Serial, metadata
 from storage.stored_format import FormattedJson
 
 OUTBOX_FORMAT = 1
+
+workspace = Table(  # one row at most
+    "workspace",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),  # that pages and mails show
+)
 
 mail_settings = Table(  # one row at most
     "mail_settings",

@@ -52,6 +52,7 @@ OF_NOBODY = {  # and why
     "subject_runs": "sizes",
     "users": "people who work here",
     "voids": "of keys and people who work here, by time",
+    "workspace": "its name",
 }
 
 

@@ -171,6 +171,7 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("idempotency_keys.key",),
     *("one_time_links.purpose", "one_time_links.email", "one_time_links.role"),
     "one_time_links.created_by",
+    "workspace.name",
     *("mail_settings.host", "mail_settings.security", "mail_settings.user"),
     *("mail_settings.sender", "alert_choices.alert", "alert_targets.name"),
     *("alert_targets.kind", "alert_targets.alerts", "alert_targets.created_by"),

@@ -16,7 +16,6 @@ from storage.outgoing import MailSettings
 from webapp.egress import EgressGuard
 from webapp.smtp import MailSubmission, SmtpServer
 
-_NAME = "Bandits"
 _LONGEST_SUBJECT = 150
 _FOOT = "You chose this under Settings → Your account: {}"
 
@@ -57,26 +56,28 @@ def submission_by(settings: MailSettings, guard: EgressGuard) -> MailSubmission:
     )
 
 
-def encode_mail(mail: MailText, sender: str, recipient: str, *, name: str) -> bytes:
+def encode_mail(
+    mail: MailText, sender: tuple[str, str], recipient: str, *, message_id: str
+) -> bytes:
     """Encode a mail with its headers.
 
     Args:
         mail: what it says.
-        sender: address that it is from.
+        sender: name and address that it is from.
         recipient: address.
-        name: of this mail alone; a second one under the same name has the same Message-ID.
+        message_id: of this mail alone; a second one of the same has the same Message-ID.
 
     Raises:
         Unwritable: an address is none.
     """
     message = EmailMessage(policy=SMTP)
-    digest = blake2b(name.encode(), digest_size=16).hexdigest()
+    digest = blake2b(message_id.encode(), digest_size=16).hexdigest()
     try:
-        message["From"] = Address(_NAME, addr_spec=sender)
+        message["From"] = Address(sender[0], addr_spec=sender[1])
         message["To"] = Address(addr_spec=recipient)
         message["Subject"] = " ".join(mail.subject.split())[:_LONGEST_SUBJECT]
         message["Date"] = formatdate(usegmt=True)
-        message["Message-ID"] = f"<{digest}@{sender.rpartition('@')[2]}>"
+        message["Message-ID"] = f"<{digest}@{sender[1].rpartition('@')[2]}>"
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(mail.text)
         if mail.html:
@@ -86,16 +87,16 @@ def encode_mail(mail: MailText, sender: str, recipient: str, *, name: str) -> by
         raise Unwritable(f"no mail can be made: {error}") from None
 
 
-def mail_of_test() -> MailText:
+def mail_of_test(workspace: str) -> MailText:
     """Write the mail that proves the settings."""
-    return MailText("Test", "Mails of Bandits reach you. You can close this mail.\n")
+    return MailText("Test", f"Mails of {workspace} reach you. You can close this mail.\n")
 
 
-def mail_of_invitation(address: str, by: str) -> MailText:
+def mail_of_invitation(address: str, by: str, workspace: str) -> MailText:
     """Write an invitation."""
     return MailText(
-        "You are invited to Bandits",
-        f"{by} invites you to Bandits. Open this link to choose a password:\n\n{address}\n\n"
+        f"You are invited to {workspace}",
+        f"{by} invites you to {workspace}. Open this link to choose a password:\n\n{address}\n\n"
         "The link works once, for 7 days.\n",
     )
 

@@ -175,7 +175,8 @@ class OutboxWorker:
             code = links.create_reset(email, at=at, by=notice.content["by"])
             return email, mail_of_reset(f"{self._root}/new-password#{code}")
         code = links.renew_invitation(int(notice.content["number"]), at=at)
-        return email, mail_of_invitation(f"{self._root}/invitation#{code}", notice.content["by"])
+        address, workspace = f"{self._root}/invitation#{code}", self._outgoing.workspace.name()
+        return email, mail_of_invitation(address, notice.content["by"], workspace)
 
     def _campaigns(self, at: float) -> list[WeeklyCampaign]:
         """Return the campaigns that ran in the last week."""
@@ -202,9 +203,10 @@ class OutboxWorker:
         if settings is None:
             raise NotSent("no mail server is set under Settings → Email", again=True)
         submission = self._submission(settings)
+        sender = (self._outgoing.workspace.name(), settings.sender)
         name = f"{notice.event} {notice.target}"
         try:
-            content = encode_mail(mail, settings.sender, recipient, name=name)
+            content = encode_mail(mail, sender, recipient, message_id=name)
             submission.send(
                 settings.sender, recipient, content, before_data=lambda: self._begin(notice)
             )

@@ -37,6 +37,7 @@ def init(app: Flask, settings: Settings) -> None:
         throttle,
         tracked_links,
         users,
+        workspace_name,
     )
     from webapp.pages.experiment import (  # noqa: F401, PLC0415
         decisions,

@@ -1,4 +1,4 @@
-"""Keep the mail server of the workspace, what people are told of, and what is sent to them."""
+"""Keep name and mail server of the workspace, what people are told of, and what is sent to them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,12 @@ IDENTIFIER = sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
+    op.create_table(
+        "workspace",
+        sa.Column("id", SERIAL, autoincrement=False, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_workspace")),
+    )
     op.create_table(
         "mail_settings",
         sa.Column("id", SERIAL, autoincrement=False, nullable=False),
@@ -76,3 +82,4 @@ def downgrade() -> None:
     op.drop_table("alert_targets")
     op.drop_table("alert_choices")
     op.drop_table("mail_settings")
+    op.drop_table("workspace")

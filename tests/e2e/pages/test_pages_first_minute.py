@@ -73,7 +73,9 @@ def create_account(page: Page) -> None:
     page.get_by_role("button", name="Create account").click()
 
 
-def test_first_minute_from_the_printed_link_to_mails(start_server, new_page, mails):
+def test_first_minute_from_the_printed_link_to_mails(  # noqa: PLR0915 - a minute, step by step
+    start_server, new_page, mails
+):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ("--port", str(port), "--access-log", "--log-level", "debug")

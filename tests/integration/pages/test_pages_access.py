@@ -5,6 +5,8 @@ import re
 import pytest
 
 NEEDS = {
+    "workspace": "admin",
+    "rename_workspace": "admin",
     "send_test_alert": "admin",
     "send_test_email": "admin",
     "send_reset_link": None,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from storage.accounts import Identity
 from storage.outgoing import MailSettings, NewNotice
 from tests.integration.pages.conftest import PASSWORD
 from tests.mail_server import MailServer
@@ -187,6 +188,14 @@ class TestForgottenPassword:
         assert send_all(site) == 0
         assert site.store.outgoing.outbox.latest() == []
 
+    def test_person_who_signs_in_by_a_provider_alone_gets_no_password(self, site, mails):
+        use(site, mails)
+        identity = Identity("https://provider.example", "ann")
+        site.accounts.add_user(ANN, "", "viewer", at=0.0, by="test", identity=identity)
+        site.visitor().post("/forgotten-password", {"email": ANN})
+        assert send_all(site) == 0
+        assert site.store.outgoing.outbox.latest() == []
+
     def test_account_gets_three_mails_an_hour_at_most(self, site, mails):
         use(site, mails)
         site.add("viewer", ANN)
@@ -310,3 +319,26 @@ class TestFileAlerts:
 
 def test_targets_are_told_of_no_weekly_summary():
     assert set(ALERT_KINDS) - set(target_alerts()) == {"weekly"}
+
+
+class TestWorkspaceName:
+    def test_workspace_name_is_on_every_page_and_in_mails(self, site, admin, mails):
+        use(site, mails)
+        assert "<title>Workspace · Bandits</title>" in admin.get("/settings/workspace").text
+        admin.post("/settings/workspace", {"name": "  Flowers & <Co>  "})
+        shown = "Flowers &amp; &lt;Co&gt;"
+        assert f"· {shown}</title>" in admin.get("/").text
+        assert re.search(rf'class="brand".*?{shown}', admin.get("/").text, re.DOTALL)
+        page = site.visitor().get("/invitation").text
+        assert f"You are invited to {shown}." in page
+        assert "Bandits" not in page
+        admin.post("/settings/email/test")
+        (mail,) = mails.mails[admin.email]
+        assert mail["From"].addresses[0].display_name == "Flowers & <Co>"
+        admin.post("/settings/workspace", {"name": ""})
+        assert "· Bandits</title>" in admin.get("/").text
+
+    def test_workspace_name_that_does_not_fit_is_not_saved(self, site, admin):
+        for name in ("x" * 41, "a\u202eb"):
+            assert admin.post("/settings/workspace", {"name": name}).status_code == 422
+        assert site.store.outgoing.workspace.name() == "Bandits"

@@ -95,7 +95,7 @@ def send_test_alert(number: int) -> ResponseReturnValue:
     content = {
         "alert": "test",
         "subject": "Test",
-        "text": "Alerts of Bandits reach you.",
+        "text": "Alerts reach you.",
         "path": "",
     }
     notice = NewNotice(f"test:{secrets.token_hex(8)}", f"target:{target.id}", ALERT, content)

@@ -26,6 +26,7 @@ KINDS = {
     "connection": "Connections",
     "tracking_key": "Tracking keys",
     "link_hosts": "Websites of tracked links",
+    "workspace": "Workspace",
     "mail_settings": "Mail server",
     "alert_target": "Webhooks and chats",
 }

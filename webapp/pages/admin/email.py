@@ -95,9 +95,14 @@ def send_test_email() -> ResponseReturnValue:
         return _page({"test": "Save a mail server first."}), 422
     count_guess(f"test mail {own}")
     submission = submission_by(settings, current_app.extensions[_GUARD])
-    name = f"test {services().engine.clock()}"
+    workspace = services().outgoing.workspace.name()
     try:
-        content = encode_mail(mail_of_test(), settings.sender, own, name=name)
+        content = encode_mail(
+            mail_of_test(workspace),
+            (workspace, settings.sender),
+            own,
+            message_id=f"test {services().engine.clock()}",
+        )
         submission.send(settings.sender, own, content, before_data=lambda: None)
     except (MailRefused, MailDeferred, EgressRefused, Unwritable) as error:
         return _page({"test": str(error)}), 422

@@ -49,6 +49,8 @@ class ResetRequests:
     def _put_into_outbox(self, services: Services, email: str) -> None:
         try:
             user = services.accounts.user(email)
+            if not user.password_hash:  # their provider lets them in, and nothing beside it
+                return
             content = {"email": user.email, "by": _ANYBODY}
             event = f"reset:{secrets.token_hex(8)}"
             notice = NewNotice(event, f"user:{user.id}", RESET, content)

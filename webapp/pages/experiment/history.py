@@ -42,6 +42,7 @@ TITLES = {
     ("tracking_key", "rotate"): "Replaced",
     ("tracking_key", "revoke"): "Revoked",
     ("link_hosts", "configure"): "Changed",
+    ("workspace", "configure"): "Changed",
     ("mail_settings", "configure"): "Changed",
     ("mail_settings", "remove"): "Removed",
     ("alert_target", "add"): "Added",
