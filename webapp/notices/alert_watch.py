@@ -21,7 +21,7 @@ from webapp.pages.experiment.verdict_text import verdict_text
 
 ALERT = "alert"  # kind of notice
 WEEKLY_HOUR = 7  # on Mondays, in UTC
-_LOOK_SECONDS = 30.0
+_LOOK_SECONDS = 10.0
 _FAILING_SECONDS = 3600.0  # without a delivery that was accepted
 _log = logging.getLogger(__name__)
 

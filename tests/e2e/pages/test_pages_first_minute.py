@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.e2e.conftest import Server
 from tests.mail_server import MailServer
 from tests.patience import LIMIT_MS, wait_until
+from webapp.api.experiments import EXAMPLE
 
 ANN, BOB = "ann@shop.example", "bob@shop.example"
 PHRASE = "seven grey herons wade"
@@ -116,6 +117,15 @@ def test_first_minute_from_the_printed_link_to_mails(  # noqa: PLR0915 - a minut
     expect(page.get_by_text("A test is on its way")).to_be_visible()
     assert [mail["Subject"] for mail in mails.mails.pop(ANN)] == ["Test"]
 
+    page.goto("/settings")
+    page.get_by_label("A campaign has ended").check()
+    page.locator("#alerts").get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    with server.client() as api:
+        assert api.post("/api/v1/experiments", json=EXAMPLE | {"key": "told"}).is_success
+        for step in ("start", "stop"):
+            assert api.post(f"/api/v1/experiments/told/{step}").is_success
+
     page.goto("/settings/people")
     page.fill("#invite-email", BOB)
     page.check("#invite-role-manager")
@@ -143,4 +153,8 @@ def test_first_minute_from_the_printed_link_to_mails(  # noqa: PLR0915 - a minut
     expect(forgetful.get_by_role("heading", name="Campaigns")).to_be_visible()
     colleague.reload()
     expect(colleague.get_by_role("heading", name="Sign in")).to_be_visible()
+
+    (alert,) = wait_until(lambda: mails.mails.get(ANN, []), "alert")
+    assert alert["Subject"].endswith("has ended")
+    assert f"{url}/experiments/told" in alert.get_content()
     assert server.stop() == 0
