@@ -9,6 +9,7 @@ from storage.databases import Database, open_database
 from storage.deletion.erase_subject import SubjectStore
 from storage.drafts import DraftTable
 from storage.log.decision_log import DecisionLog
+from storage.outgoing import OutgoingStores
 from storage.settings import data_folder
 from storage.snapshots.snapshot_store import SnapshotStore
 from storage.snapshots.void_store import VoidStore
@@ -59,6 +60,7 @@ class SqlStore:
         self.voids = VoidStore(context)
         self.accounts = AccountStore(database)
         self.drafts = DraftTable(database)
+        self.outgoing = OutgoingStores(database, cipher)
 
     def close(self) -> None:
         """Close every connection and file; the next use opens new ones."""

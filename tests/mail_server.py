@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from ssl import SSLContext
 from threading import Thread
 from typing import Any
 
@@ -21,7 +22,11 @@ class MailServer:
         recipient_answer: to a recipient.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, tls: SSLContext | None = None, starttls: SSLContext | None = None
+    ) -> None:
+        """Take mails by TLS from the start, or by STARTTLS, where a context is given."""
+        self._tls, self._starttls = tls, starttls
         self.mails: dict[str, list[EmailMessage]] = {}
         self.contents: list[bytes] = []
         self.connections: Counter[Any] = Counter()
@@ -33,7 +38,12 @@ class MailServer:
     def start(self) -> "MailServer":
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
-            self._loop.create_server(lambda: SMTP(self, loop=self._loop), "127.0.0.1", self._port),
+            self._loop.create_server(
+                lambda: SMTP(self, loop=self._loop, tls_context=self._starttls),
+                "127.0.0.1",
+                self._port,
+                ssl=self._tls,
+            ),
             self._loop,
         ).result(LIMIT_SECONDS)
         self._port = self._server.sockets[0].getsockname()[1]

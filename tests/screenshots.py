@@ -92,6 +92,7 @@ def main(folder: Path, states: list[str]) -> None:
                 store.connections,
                 store.tracked_links,
                 store.spool,
+                store.outgoing,
             )
             app = create_app(services, Settings(secret_key="made up for pictures, long enough"))
             app.extensions["bandits.uploads"] = Uploads(Path(temporary) / "files")

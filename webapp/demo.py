@@ -41,7 +41,6 @@ _LATER_WAVE = 30  # from then on, since the demo may run overnight
 _FIRST_EMAILS = 60_000  # sent in waves of the first size
 _WAVE_SECONDS = 1.0
 _START_SECONDS = 60.0
-_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened at
 _WORDS = "amber birch cedar clover fern hazel ivy juniper laurel maple olive poppy sage thyme"
 
 
@@ -105,8 +104,7 @@ def _run(settings: Settings, address: Address, *, kept: bool) -> None:
     upgrade(settings.database_url)
     with closing(open_store(settings.database_url)) as store:
         password, key = _accounts(store.accounts)
-        local = "127.0.0.1" if address.host in _EVERYWHERE else address.host
-        login = DemoLogin(str(Address(local, address.port)), password, key.token)
+        login = DemoLogin(str(address.local), password, key.token)
         place = settings.database_url if kept else "a temporary folder, removed in the end"
         stop = Event()
         sender = Thread(target=_send, args=(login, place, stop), name="recipients", daemon=True)

@@ -62,6 +62,18 @@ class EgressGuard:
             event_hooks={"request": [keep_name]},
         )
 
+    def connect(self, host: str, port: int, *, seconds: float, encrypted: bool) -> socket.socket:
+        """Connect to a port of a server; without encryption to a private network alone.
+
+        Raises:
+            EgressRefused: the address is none that may be called.
+            OSError: it cannot be reached.
+        """
+        address = self._resolve(host, port)
+        if not encrypted and address.is_global:
+            raise EgressRefused("it must be reached by TLS or STARTTLS")
+        return socket.create_connection((str(address), port), seconds)
+
     def _resolve(self, host: str, port: int) -> IPv4Address | IPv6Address:
         """Return the first address of a name, where all of them may be called."""
         try:

@@ -26,13 +26,13 @@ _admitted = BoundedSemaphore(AT_ONCE + _WAITING)
 def refuse_password(password: str, email: str) -> str | None:
     """Return the reason why a new password is refused, or None."""
     if len(password) < MIN_LENGTH:
-        return f"must have at least {MIN_LENGTH} characters; a few words in a row do well"
+        return f"must have at least {MIN_LENGTH} characters; a short phrase works well"
     if len(password) > MAX_LENGTH:
         return f"must have at most {MAX_LENGTH} characters"
     if password.casefold() == email.strip().casefold():
         return "must not be the e-mail address"
     if _score(password, email) < _UNGUESSABLE:
-        return "is too easy to guess; a few unrelated words in a row do well"
+        return "is too easy to guess; a phrase of unrelated words works well"
     if len(set(password)) <= 2:  # noqa: PLR2004 - aaaaaaaaaa, ababababab
         return "must not repeat one or two characters"
     return None

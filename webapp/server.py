@@ -6,6 +6,7 @@ import logging.config
 import multiprocessing
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -31,6 +32,8 @@ from webapp.listener import ActivatedServer
 from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.middleware import AT_ONCE
+from webapp.notices.alert_watch import AlertWatch
+from webapp.notices.outbox_worker import OutboxWorker
 from webapp.settings import Settings
 from webapp.spool_worker import SpoolWorker
 from webapp.webhooks.match_worker import MatchWorker
@@ -44,6 +47,14 @@ _WITHOUT_TLS = (
     "%s is open to other machines without TLS: who is on the way can read passwords and keys; put a"
     " proxy with TLS before it, and name that in BANDITS_TRUSTED_PROXIES"
 )
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened at
+_SET_UP = """
+  Nobody has an account here yet. Create the first one, an admin's, in your browser:
+
+    {}
+
+  The link works once, for 24 hours. Restart the server for a new one.
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +63,11 @@ class Address(Struct, frozen=True):
 
     host: str
     port: int
+
+    @property
+    def local(self) -> "Address":
+        """The address at which this machine reaches it."""
+        return Address(_EVERYWHERE.get(self.host, self.host), self.port)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -131,10 +147,21 @@ def _run(
     )
     pull_thread = Thread(target=puller.run, name="puller")
     spool_thread = Thread(target=SpoolWorker(Engine(store), store, stop).run, name="spool")
-    threads = (fold_thread, match_thread, pull_thread, spool_thread)
+    watch = AlertWatch(Engine(store), store.accounts, store.connections, store.outgoing, stop)
+    watch_thread = Thread(target=watch.run, name="alerts")
+    sender = OutboxWorker(
+        Engine(store),
+        store.accounts,
+        store.outgoing,
+        guard=EgressGuard(settings.egress_networks),
+        public_url=settings.public_url,
+        stop=stop,
+    )
+    sender_thread = Thread(target=sender.run, name="outbox")
+    threads = (fold_thread, match_thread, pull_thread, spool_thread, watch_thread, sender_thread)
     for thread in threads:
         server.on_startup(thread.start)
-    announced = (settings, address, listener)
+    announced = (settings, address, listener, create_set_up_link(settings, address, store))
     server.on_startup(Thread(target=_announce, args=announced, daemon=True).start)
     try:
         descriptor = None if listener is None else listener.fileno()
@@ -148,12 +175,34 @@ def _run(
         _log.info("stopped")
 
 
-def _announce(settings: Settings, address: Address, listener: socket.socket | None) -> None:
-    """Log the address of the server once a worker accepts connections."""
+def create_set_up_link(settings: Settings, address: Address, store: SqlStore) -> str | None:
+    """Return a new link to make the first account by, None where somebody has one.
+
+    A provider says by its claims who is an admin, so no link is needed beside it.
+    """
+    if settings.oidc_issuer is not None:
+        return None
+    code = store.accounts.links.create_set_up(at=time.time(), by="server")
+    if code is None:
+        return None
+    root = settings.public_url or f"{address.local}{settings.url_prefix}"
+    return f"{root.rstrip('/')}/set-up#{code}"
+
+
+def _announce(
+    settings: Settings, address: Address, listener: socket.socket | None, set_up_link: str | None
+) -> None:
+    """Log the address of the server once a worker accepts connections; print its set-up link."""
     while not _accepts(address, queued=listener is not None):
         time.sleep(_ANNOUNCE_SECONDS)
     database = parse_database_url(settings.database_url)  # which hides a password
     _log.info("serving %s at %s", database, address)
+    if set_up_link is None:
+        return
+    if settings.log_format == "json":  # every line of the output is a record then
+        _log.warning("nobody has an account yet: create the first one at %s", set_up_link)
+    else:
+        sys.stderr.write(_SET_UP.format(set_up_link) + "\n")
 
 
 def _accepts(address: Address, *, queued: bool) -> bool:

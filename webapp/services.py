@@ -11,6 +11,7 @@ from storage.accounts import AccountStore
 from storage.connections import ConnectionStore
 from storage.databases import DatabaseProgress
 from storage.drafts import DraftTable
+from storage.outgoing import OutgoingStores
 from storage.spool import Spool
 from storage.tracked_links import TrackedLinkStore
 from webapp.metrics import FoldMetrics, RequestMetrics
@@ -54,6 +55,7 @@ class Services:
     connections: ConnectionStore
     tracked_links: TrackedLinkStore
     spool: Spool
+    outgoing: OutgoingStores
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
     progress: DatabaseProgress = field(default_factory=DatabaseProgress)

@@ -7,6 +7,7 @@ it twice, writes that down just before: `before_data`.
 import logging
 import re
 import smtplib
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 Security = Literal["starttls", "tls", "none"]
+Connect = Callable[[str, int, float], socket.socket]
 
 _TIMEOUT_SECONDS = 30.0
 _IDLE_SECONDS = 20.0  # a server may end an idle connection after some minutes
@@ -68,6 +70,35 @@ class MailDeferred(Exception):
     """The server cannot be reached, or told to come again; nothing is known to be sent."""
 
 
+class MailUncertain(MailDeferred):
+    """The connection broke after the content: the server may have taken the mail all the same."""
+
+
+class _Smtp(smtplib.SMTP):
+    """Conversation whose connection `connect` makes, so that it goes where that allows."""
+
+    def __init__(self, server: SmtpServer, connect: Connect) -> None:
+        self._connect_to = connect
+        super().__init__(server.host, server.port, timeout=_TIMEOUT_SECONDS)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self._connect_to(host, port, timeout)
+
+
+class _SmtpByTls(smtplib.SMTP_SSL, _Smtp):
+    """The same, by TLS from the start; the certificate is that of the name, not of the address."""
+
+    def __init__(self, server: SmtpServer, connect: Connect, context: ssl.SSLContext) -> None:
+        self._connect_to = connect
+        smtplib.SMTP_SSL.__init__(
+            self, server.host, server.port, timeout=_TIMEOUT_SECONDS, context=context
+        )
+
+
+def _connect_anywhere(host: str, port: int, seconds: float) -> socket.socket:
+    return socket.create_connection((host, port), seconds)
+
+
 class _Connection:
     """A connection to the server, and how many mails it took."""
 
@@ -84,9 +115,18 @@ class _Connection:
 class MailSubmission:
     """Submission of mails to one server, from any thread."""
 
-    def __init__(self, server: SmtpServer, *, most_idle: int = 16) -> None:
-        """Send by `server`; keep `most_idle` connections for later mails."""
+    def __init__(
+        self, server: SmtpServer, *, most_idle: int = 16, connect: Connect = _connect_anywhere
+    ) -> None:
+        """Send by `server`; keep `most_idle` connections for later mails.
+
+        Args:
+            server: takes the mails.
+            most_idle: connections that are kept.
+            connect: makes a connection to a host and port within some seconds.
+        """
         self._server = server
+        self._connect_to = connect
         self._idle: LifoQueue[_Connection] = LifoQueue()
         self._most_idle = most_idle
 
@@ -104,8 +144,8 @@ class MailSubmission:
 
         Raises:
             MailRefused: the server will never take it.
-            MailDeferred: it does not take it now, or cannot be reached. Where the connection broke
-                after the content, the server may have taken it all the same.
+            MailDeferred: it does not take it now, or cannot be reached.
+            MailUncertain: the connection broke after the content, so it may have taken it.
         """
         connection = self._begin(sender, recipient, content)
         try:
@@ -118,7 +158,7 @@ class MailSubmission:
             code, reply = connection.smtp.getreply()
         except (OSError, smtplib.SMTPException) as error:
             connection.close()
-            raise MailDeferred(f"the mail server broke off: {error}") from None
+            raise MailUncertain(f"the mail server broke off: {error}") from None
         self._put_back(connection)
         _check(code, reply)
 
@@ -189,12 +229,11 @@ class MailSubmission:
         server = self._server
         context = ssl.create_default_context()
         try:
+            smtp: smtplib.SMTP
             if server.security == "tls":
-                smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-                    server.host, server.port, timeout=_TIMEOUT_SECONDS, context=context
-                )
+                smtp = _SmtpByTls(server, self._connect_to, context)
             else:
-                smtp = smtplib.SMTP(server.host, server.port, timeout=_TIMEOUT_SECONDS)
+                smtp = _Smtp(server, self._connect_to)
             if server.security == "starttls":
                 smtp.starttls(context=context)
             smtp.ehlo_or_helo_if_needed()

@@ -144,6 +144,7 @@ def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
         store.connections,
         store.tracked_links,
         store.spool,
+        store.outgoing,
         folds=folds or FoldMetrics(),
         progress=store.database.progress,
     )

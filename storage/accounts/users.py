@@ -18,6 +18,13 @@ from storage.accounts.identities import (
     insert_identity,
     remove_identities,
 )
+from storage.accounts.one_time_links import (
+    OneTimeLinkStore,
+    remove_links,
+    remove_links_by,
+    take_link,
+    take_set_up,
+)
 from storage.accounts.roles import Role
 from storage.accounts.sessions import SessionStore, end_all
 from storage.audit_log import (
@@ -28,10 +35,11 @@ from storage.audit_log import (
     read_changes,
     record_change,
 )
-from storage.databases import Database, NamedRow
-from storage.schema import users
+from storage.databases import Database, NamedRow, Transaction
+from storage.schema import alert_choices, users
 
 _ANONYMOUS = "anonymous"  # who may be anybody
+_SET_UP = "set-up link"
 
 
 class User(Struct, frozen=True):
@@ -64,6 +72,7 @@ class AccountStore:
         self.keys = ApiKeyStore(database)
         self.sessions = SessionStore(database)
         self.identities = IdentityStore(database)
+        self.links = OneTimeLinkStore(database)
         self.idempotency_keys = IdempotencyKeyStore(database)
 
     def add_user(  # noqa: PLR0913 - the fields of a user
@@ -101,8 +110,7 @@ class AccountStore:
         }
         try:
             with self._database.writing() as transaction:
-                query = insert(users).values(row).returning(users.c.id)
-                number = transaction.execute(query).scalar_one()
+                number = _insert_user(transaction, row)
                 after: dict[str, str] = {"role": role}
                 if identity is not None:
                     insert_identity(transaction, number, identity, at)
@@ -111,6 +119,50 @@ class AccountStore:
         except IntegrityError:
             raise AlreadyExists("user", email) from None
         return User(number, email, password_hash, role, at, must_change)
+
+    def add_first_user(self, code: str, email: str, password_hash: str, *, at: float) -> User:
+        """Add the first user, an admin, by the set-up link, which is used up.
+
+        Raises:
+            NotFound: the link was used, has ended, or never was; or somebody is there already.
+        """
+        email = _folded(email)
+        with self._database.writing() as transaction:
+            take_set_up(transaction, code, at)
+            return _add(transaction, email, password_hash, "admin", at=at, by=_SET_UP)
+
+    def accept_invitation(self, code: str, password_hash: str, *, at: float) -> User:
+        """Add the user whom an invitation is for, with the role that it gives.
+
+        Raises:
+            NotFound: the invitation was used or withdrawn, has ended, or never was.
+            AlreadyExists: the address has an account meanwhile.
+        """
+        email = ""
+        try:
+            with self._database.writing() as transaction:
+                link = take_link(transaction, "invitation", code, at)
+                email, role = link.email or "", link.role or "viewer"
+                return _add(transaction, email, password_hash, role, at=at, by=email)
+        except IntegrityError:
+            raise AlreadyExists("user", email) from None
+
+    def reset_password(self, code: str, password_hash: str, *, at: float) -> str:
+        """Replace the password of the user whom a reset link is for; return their address.
+
+        All their sessions end.
+
+        Raises:
+            NotFound: the link was used, has ended, or never was.
+        """
+        values: dict[str, str | int | None] = {
+            "password_hash": password_hash,
+            "must_change_password": 0,
+        }
+        with self._database.writing() as transaction:
+            email = take_link(transaction, "reset", code, at).email or ""
+            _change(transaction, email, values, "reset password", at=at, by=email)
+        return email
 
     def user(self, email: str) -> User:
         """Read a user.
@@ -224,21 +276,8 @@ class AccountStore:
         at: float,
         by: str,
     ) -> None:
-        email = _folded(email)
         with self._database.writing() as transaction:
-            query = select(users).where(users.c.email == email).with_for_update()
-            row = transaction.execute(query).one_or_none()
-            if row is None:
-                raise NotFound("user", email)
-            transaction.execute(update(users).where(users.c.email == email).values(values))
-            if "password_hash" in values:
-                end_all(transaction, row.id)
-            names = {"role"} & set(values)  # hashes stay out of the audit log
-            before = {name: getattr(row, name) for name in names} or None
-            after = {name: values[name] for name in names} or None
-            record_change(
-                transaction, action, f"user:{email}", at=at, by=by, before=before, after=after
-            )
+            _change(transaction, _folded(email), values, action, at=at, by=by)
 
     def remove_user(self, email: str, *, at: float, by: str, heir: str | None = None) -> None:
         """Remove a user; their changes stay in the audit log, and their API keys end.
@@ -260,6 +299,9 @@ class AccountStore:
                 raise NotFound("user", email)
             end_all(transaction, row.id)
             remove_identities(transaction, row.id)
+            remove_links(transaction, "reset", email)
+            remove_links_by(transaction, email)
+            transaction.execute(delete(alert_choices).where(alert_choices.c.user_id == row.id))
             transaction.execute(delete(users).where(users.c.id == row.id))
             end_or_hand_over(transaction, email, heir, at=at, by=by)
             record_change(
@@ -292,6 +334,51 @@ class AccountStore:
         """List all authors of changes, as the audit log names them."""
         with self._database.reading() as transaction:
             return authors(transaction)
+
+
+def _insert_user(transaction: Transaction, row: Mapping[str, object]) -> int:
+    query = insert(users).values(row).returning(users.c.id)
+    return int(transaction.execute(query).scalar_one())
+
+
+def _add(  # noqa: PLR0913 - the fields of a user
+    transaction: Transaction, email: str, password_hash: str, role: Role, *, at: float, by: str
+) -> User:
+    """Add a user whom a one-time link allows; `email` is folded."""
+    row = {"email": email, "password_hash": password_hash, "role": role, "created_at": at}
+    number = _insert_user(transaction, row)
+    record_change(transaction, "add", f"user:{email}", at=at, by=by, after={"role": role})
+    return User(number, email, password_hash, role, at)
+
+
+def _change(  # noqa: PLR0913 - who, what and when
+    transaction: Transaction,
+    email: str,
+    values: Mapping[str, str | int | None],
+    action: str,
+    *,
+    at: float,
+    by: str,
+) -> None:
+    """Change a user's columns; what rested on the ones before ends.
+
+    Raises:
+        NotFound: no user has this address.
+    """
+    query = select(users).where(users.c.email == email).with_for_update()
+    row = transaction.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("user", email)
+    transaction.execute(update(users).where(users.c.email == email).values(values))
+    if "password_hash" in values:
+        end_all(transaction, row.id)
+        remove_links(transaction, "reset", email)
+    if values.get("role", "admin") != "admin":
+        remove_links_by(transaction, email)
+    names = {"role"} & set(values)  # hashes stay out of the audit log
+    before = {name: getattr(row, name) for name in names} or None
+    after = {name: values[name] for name in names} or None
+    record_change(transaction, action, f"user:{email}", at=at, by=by, before=before, after=after)
 
 
 def _folded(email: str) -> str:

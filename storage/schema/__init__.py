@@ -23,6 +23,7 @@ from storage.schema.accounts import (
     audit_log,
     idempotency_keys,
     identities,
+    one_time_links,
     secrets,
     sessions,
     users,
@@ -72,6 +73,14 @@ from storage.schema.log import (
     withdrawals,
 )
 from storage.schema.metadata import metadata
+from storage.schema.outgoing import (
+    OUTBOX_FORMAT,
+    alert_choices,
+    alert_targets,
+    mail_settings,
+    outbox,
+    workspace,
+)
 from storage.schema.snapshots import (
     ALLOCATION_FORMAT,
     KEPT,
@@ -104,6 +113,7 @@ __all__ = [
     "INDEX_PENDING",
     "KEPT",
     "NEW",
+    "OUTBOX_FORMAT",
     "PENDING",
     "PLACES",
     "QUALITY_COUNTS",
@@ -112,6 +122,8 @@ __all__ = [
     "UNFROZEN",
     "activations",
     "actor_counts",
+    "alert_choices",
+    "alert_targets",
     "allocations",
     "answer_sizes",
     "api_keys",
@@ -135,10 +147,13 @@ __all__ = [
     "identities",
     "inference_states",
     "link_hosts",
+    "mail_settings",
     "message_ids",
     "metadata",
     "network_counts",
     "of_batch",
+    "one_time_links",
+    "outbox",
     "receipt_allocations",
     "refusal_marks",
     "refusals",
@@ -162,4 +177,5 @@ __all__ = [
     "voids",
     "waiting_events",
     "withdrawals",
+    "workspace",
 ]

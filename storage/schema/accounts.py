@@ -65,6 +65,22 @@ sessions = Table(
     Column("seen_at", Double, nullable=False),
 )
 
+one_time_links = Table(
+    "one_time_links",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("email", Identifier),  # whose account it is about; null for the first account
+    Column("role", Text),  # that an invitation gives
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    CheckConstraint("purpose IN ('set-up', 'invitation', 'reset')", name="purpose"),
+    CheckConstraint("role IN ('viewer', 'manager', 'admin')", name="role"),
+    UniqueConstraint("purpose", "email"),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -110,6 +110,7 @@ def _visitor(store: SqlStore) -> FlaskClient:
             store.connections,
             store.tracked_links,
             store.spool,
+            store.outgoing,
         ),
         settings,
     )

@@ -18,6 +18,8 @@ from storage.spool import SUBJECT_DATA_OF_SPOOL, SpoolRecord
 OF_SUBJECTS = {name: t for name, t in metadata.tables.items() if SUBJECT_DATA in t.info}
 OF_NOBODY = {  # and why
     "actor_counts": "of keys and people who work here",
+    "alert_choices": "of people who work here",
+    "alert_targets": "of programs and chats of people who work here",
     "allocations": "probabilities by restriction",
     "answer_sizes": "bytes by API key",
     "api_keys": "of programs",
@@ -34,7 +36,10 @@ OF_NOBODY = {  # and why
     "identities": "of people who work here",
     "inference_states": "sums",
     "link_hosts": "websites that links may lead to",
+    "mail_settings": "of this workspace",
     "network_counts": "emails by network and minute, hashed under a secret; whose is not told",
+    "one_time_links": "of people who work here",
+    "outbox": "for people who work here; it names campaigns, files and connections alone",
     "resummations": "sums",
     "retained_counts": "sums",
     "retained_sums": "sums",
@@ -47,6 +52,7 @@ OF_NOBODY = {  # and why
     "subject_runs": "sizes",
     "users": "people who work here",
     "voids": "of keys and people who work here, by time",
+    "workspace": "its name",
 }
 
 

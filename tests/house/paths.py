@@ -146,6 +146,7 @@ class Server:
             self.store.connections,
             self.store.tracked_links,
             self.store.spool,
+            self.store.outgoing,
         )
         self._app = create_app(services, Settings(secret_key="made up for a test, long enough"))
         keys = self.store.accounts.keys

@@ -70,6 +70,7 @@ def test_wheel_has_only_code_and_small_pieces_and_declares_types(package: str) -
     [
         ("webapp", "templates", ".html"),
         ("webapp", "templates/experiment", ".html"),
+        ("webapp", "templates/mails", ".html"),
         ("webapp", "templates/experiment/live", ".html"),
         ("webapp", "static", ".css"),
         ("webapp", "static/styles", ".css"),

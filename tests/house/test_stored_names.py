@@ -115,6 +115,9 @@ ORDERS = {
 }
 # Bytes that are no encoding of ours, with what they are.
 PLAIN_BYTES = {
+    "alert_targets.url": "as `storage.connections.encryption` seals",
+    "alert_targets.secret": "as `storage.connections.encryption` seals",
+    "mail_settings.password": "as `storage.connections.encryption` seals",
     "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
@@ -136,6 +139,7 @@ PLAIN_BYTES = {
     "secrets.value": "random",
     "sent_messages.message": "BLAKE2b under a secret",
     "sent_messages.subject": "BLAKE2b under a secret",
+    "one_time_links.digest": "SHA-256",
     "sessions.digest": "SHA-256",
     "subject_pages.entries": "big-endian, 8 bytes of a hash under a secret, 8 of a serial",
     "subjects.subject": "BLAKE2b under a secret",
@@ -166,6 +170,13 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
         "sent_messages.state",
     ),
     *("idempotency_keys.key",),
+    *("one_time_links.purpose", "one_time_links.email", "one_time_links.role"),
+    "one_time_links.created_by",
+    "workspace.name",
+    *("mail_settings.host", "mail_settings.security", "mail_settings.user"),
+    *("mail_settings.sender", "alert_choices.alert", "alert_targets.name"),
+    *("alert_targets.kind", "alert_targets.alerts", "alert_targets.created_by"),
+    *("outbox.event", "outbox.target", "outbox.kind", "outbox.state", "outbox.error"),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
     *("tracking_keys.key_id", "tracking_keys.name", "tracking_keys.created_by"),
     *("link_hosts.host", "link_hosts.added_by", "unsubscribes.decision_id"),

@@ -63,6 +63,7 @@ class Api:
                 store.connections,
                 store.tracked_links,
                 store.spool,
+                store.outgoing,
             ),
             settings,
         )

@@ -5,17 +5,19 @@ import logging
 import re
 import socket
 import sys
-from contextlib import nullcontext
+import time
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Decision
+from storage import open_store
 from webapp import worker
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import RequestMetrics, family
-from webapp.server import Address, PortInUse, reserve, warn_if_open
+from webapp.server import Address, PortInUse, create_set_up_link, reserve, warn_if_open
 from webapp.settings import Settings
 from webapp.worker import FileLock
 
@@ -178,3 +180,32 @@ def test_a_variable_that_does_not_fit_is_named() -> None:
     with pytest.raises(InvalidInput) as caught:
         Settings.read({"BANDITS_MAX_BODY_BYTES": "12"})
     assert [f.pointer for f in caught.value.faults] == ["BANDITS_MAX_BODY_BYTES"]
+
+
+class TestSetUpLink:
+    @pytest.fixture
+    def store(self, sqlite):
+        with closing(open_store(sqlite.upgraded())) as new_store:
+            yield new_store
+
+    @pytest.mark.parametrize(
+        ("host", "settings", "start"),
+        [
+            ("127.0.0.1", {}, "http://127.0.0.1:8000/set-up#"),
+            ("0.0.0.0", {}, "http://127.0.0.1:8000/set-up#"),  # noqa: S104 - not listened at
+            ("::", {}, "http://[::1]:8000/set-up#"),
+            ("127.0.0.1", {"url_prefix": "/mail"}, "http://127.0.0.1:8000/mail/set-up#"),
+            ("127.0.0.1", {"public_url": "https://x.example/"}, "https://x.example/set-up#"),
+        ],
+    )
+    def test_set_up_link_begins_where_people_reach_the_server(self, store, host, settings, start):
+        link = create_set_up_link(Settings(**settings), Address(host, 8000), store)
+        assert link.startswith(start)
+        assert store.accounts.links.find("set-up", link.removeprefix(start), at=time.time())
+
+    def test_set_up_link_is_not_made_once_somebody_has_an_account_or_a_provider_does(self, store):
+        address = Address("127.0.0.1", 8000)
+        provided = Settings(oidc_issuer="https://provider.example")
+        assert create_set_up_link(provided, address, store) is None
+        store.accounts.add_user("ann@shop.example", "hash", "viewer", at=1.0, by="test")
+        assert create_set_up_link(Settings(), address, store) is None

@@ -1,9 +1,20 @@
 """Submission of mails by real SMTP: handed over once, or told why not."""
 
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from tests.mail_server import MailServer
 from webapp.smtp import MailDeferred, MailRefused, MailSubmission, SmtpServer, parse_smtp_url
@@ -93,3 +104,48 @@ def test_url_is_read(url, expected):
 def test_url_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="smtp"):
         parse_smtp_url(url)
+
+
+@pytest.fixture
+def certificate(tmp_path, monkeypatch) -> ssl.SSLContext:
+    """The context of a server whose certificate for mail.test clients trust."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail.test")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = (
+        builder.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mail.test")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, SHA256())
+    )
+    pem = signed.public_bytes(Encoding.PEM)
+    path = tmp_path / "mail.pem"
+    path.write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    trusting = ssl.create_default_context(cadata=pem.decode())
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    return context
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_encrypted_mail_goes_where_connect_leads_and_proves_the_name(certificate, security):
+    server = MailServer(**{security: certificate}).start()
+    port = int(server.url.rpartition(":")[2])
+    calls = []
+
+    def connect(host: str, port: int, seconds: float) -> socket.socket:
+        calls.append((host, port))
+        return socket.create_connection(("127.0.0.1", port), seconds)
+
+    for host in ("mail.test", "other.test"):
+        with closing(MailSubmission(SmtpServer(host, port, security), connect=connect)) as own:
+            if host == "mail.test":
+                send(own)
+            else:
+                with pytest.raises(MailDeferred, match="certificate"):
+                    send(own)
+    assert calls == [("mail.test", port), ("other.test", port)]
+    assert server.contents == [CONTENT]
+    server.stop()

@@ -372,26 +372,42 @@ def batched(values: Iterator[str], size: int) -> Iterator[list[str]]:
 
 
 Job = Callable[[Uploads, Upload, Engine], Stage]
+UploadListener = Callable[[Upload], None]
 _JOBS: Mapping[Kind, Job] = {"recipients": choose, "results": report}
 _log = logging.getLogger(__name__)
 
 
-def start_job(uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    """Process the rest of an upload in a thread, unless another thread works on it."""
+def start_job(
+    uploads: Uploads, upload: Upload, engine: Engine, ended: UploadListener = lambda _: None
+) -> None:
+    """Process the rest of an upload in a thread, unless another thread works on it.
+
+    Args:
+        uploads: keeps it.
+        upload: the file.
+        engine: decides or records.
+        ended: is called with the upload once its job has ended.
+    """
     lock = uploads.hold(upload)
     if lock is not None:
         upload = replace(upload, stage="working", faults=())
         uploads.save(upload)
         Thread(
-            target=_run, args=(lock, uploads, upload, engine), name="upload", daemon=True
+            target=_run, args=(lock, uploads, upload, engine, ended), name="upload", daemon=True
         ).start()
 
 
-def _run(lock: IO[bytes], uploads: Uploads, upload: Upload, engine: Engine) -> None:
+def _run(
+    lock: IO[bytes], uploads: Uploads, upload: Upload, engine: Engine, ended: UploadListener
+) -> None:
     with lock:
         stage, faults = _process(uploads, upload, engine)
-        newest = uploads.find(upload.experiment, upload.id)
-        uploads.save(replace(newest, stage=stage, faults=faults))
+        newest = replace(uploads.find(upload.experiment, upload.id), stage=stage, faults=faults)
+        uploads.save(newest)
+    try:
+        ended(newest)
+    except BanditsError as error:
+        _log.warning("cannot tell that a file of %s ended: %s", upload.experiment, error)
 
 
 def _process(uploads: Uploads, upload: Upload, engine: Engine) -> tuple[Stage, tuple[str, ...]]:

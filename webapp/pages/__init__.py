@@ -21,9 +21,14 @@ def init(app: Flask, settings: Settings) -> None:
         layout,
     )
     from webapp.pages.admin import (  # noqa: F401, PLC0415
+        alerts,
         api_keys,
         audit_log,
         connections,
+        email,
+        forgotten_password,
+        invitations,
+        link_forms,
         provider,
         provider_sign_in,
         second_factor,
@@ -32,6 +37,7 @@ def init(app: Flask, settings: Settings) -> None:
         throttle,
         tracked_links,
         users,
+        workspace_name,
     )
     from webapp.pages.experiment import (  # noqa: F401, PLC0415
         decisions,
@@ -60,6 +66,8 @@ def init(app: Flask, settings: Settings) -> None:
         module.init(app)
     uploads.init(app, settings)
     provider.init(app, settings)
+    email.init(app, settings)
+    forgotten_password.init(app)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.register_blueprint(pages)

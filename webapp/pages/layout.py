@@ -12,6 +12,7 @@ from flask_login import current_user
 
 from bandits.registry import policies
 from bandits.store.values import ExperimentRecord
+from storage.outgoing.workspace import PRODUCT
 from webapp.charts import ArmStyle, figure_styles
 from webapp.pages import pages
 from webapp.pages.access import allow_anybody, current_address, local_address
@@ -93,6 +94,7 @@ def _template_context() -> dict[str, Any]:
         "may_manage": person is not None and person.may("manager"),
         "theme": choice if choice in _THEMES else "",
         "here": current_address(),
+        "workspace_name": _workspace_name(),
         "plotly_version": PLOTLY_VERSION,
     }
 
@@ -103,6 +105,14 @@ def _find_person() -> Any:
         return current_user if current_user.is_authenticated else None
     except Exception:  # noqa: BLE001 - the gate met the error before, and its page is rendered here
         return None
+
+
+def _workspace_name() -> str:
+    """Return the name of the workspace, the product's where reading that fails."""
+    try:
+        return services().outgoing.workspace.name()
+    except Exception:  # noqa: BLE001 - as for the person
+        return PRODUCT
 
 
 def _swatch(style: ArmStyle) -> str:

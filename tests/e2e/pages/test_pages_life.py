@@ -41,7 +41,7 @@ def sign_in(page: Page, email: str, password: str) -> None:
     page.fill("#email", email)
     page.fill("#password", "not this one")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("do not go together")
+    expect(page.get_by_role("alert")).to_contain_text("Wrong email or password.")
     expect(page.locator("#email")).to_have_value(email)
     page.fill("#password", password)
     page.get_by_role("button", name="Sign in").click()

@@ -159,7 +159,7 @@ class Visitor:
     @property
     def token(self) -> str:
         if not self._token:
-            page = self.get("/settings" if self.email else "/sign-in")
+            page = self.get("/settings" if self.email else "/invitation")  # forms that always are
             self._token = FormReader(page.text, "csrf_token").fields["csrf_token"]
         return self._token
 
@@ -195,6 +195,7 @@ class Site:
             store.connections,
             store.tracked_links,
             store.spool,
+            store.outgoing,
         ).attach(app)
         throttle.init(app)
 
@@ -261,6 +262,7 @@ def app(sqlite) -> Iterator[Flask]:
                 store.connections,
                 store.tracked_links,
                 store.spool,
+                store.outgoing,
             ),
             settings,
         )

@@ -5,6 +5,20 @@ import re
 import pytest
 
 NEEDS = {
+    "workspace": "admin",
+    "rename_workspace": "admin",
+    "send_test_alert": "admin",
+    "send_test_email": "admin",
+    "send_reset_link": None,
+    "save_email": "admin",
+    "remove_email": "admin",
+    "remove_alert_target": "admin",
+    "forgotten_password": None,
+    "email": "admin",
+    "choose_alerts": "viewer",
+    "alerts": "admin",
+    "add_alert_target": "admin",
+    "accept_invitation": None,
     "account": "viewer",
     "add_person": "admin",
     "add_upload": "manager",
@@ -39,6 +53,7 @@ NEEDS = {
     "create_draft": "manager",
     "create_edit_draft": "manager",
     "create_experiment": "manager",
+    "create_first_account": None,
     "set_aside": "viewer",
     "set_aside_csv": "viewer",
     "create_key": "manager",
@@ -60,10 +75,14 @@ NEEDS = {
     "health_csv": "viewer",
     "history": "viewer",
     "history_csv": "viewer",
+    "invitation": None,
+    "invite_person": "admin",
     "latest_decisions": "viewer",
     "live_results": "viewer",
+    "make_reset_link": "admin",
     "new_connection": "admin",
     "new_experiment": "manager",
+    "new_password": None,
     "one_page_form": "manager",
     "parts_csv": "viewer",
     "pause_connection": "admin",
@@ -75,6 +94,7 @@ NEEDS = {
     "refused_event": "admin",
     "remove_person": "admin",
     "remove_upload": "manager",
+    "renew_invitation": "admin",
     "report_csv": "manager",
     "replay_refused_event": "admin",
     "reset_columns": "manager",
@@ -94,7 +114,9 @@ NEEDS = {
     "save_edit": "manager",
     "segments": "viewer",
     "segments_csv": "viewer",
+    "set_new_password": None,
     "set_theme": None,
+    "set_up": None,
     "setup": "viewer",
     "ship_arm": "manager",
     "sign_in": None,
@@ -115,6 +137,7 @@ NEEDS = {
     "variant_preview": "viewer",
     "void_deeds": "admin",
     "voids": "admin",
+    "withdraw_invitation": "admin",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
@@ -218,7 +241,14 @@ def test_first_visitor_learns_how_to_make_an_account(site):
     assert visitor.get("/").location == "/sign-in?next=/"
     page = visitor.get("/sign-in")
     assert "bandits user add you@example.com --role admin" in page.text
+    assert "Restart it: it prints a new one." in page.text
     assert 'name="password"' not in page.text
+    site.accounts.links.create_set_up(at=site.clock(), by="server")
+    page = visitor.get("/sign-in")
+    assert "Open the link that the server printed when it started." in page.text
+    assert "16 Jan 2027, 08:00 UTC" in page.text
+    site.clock.now += 86_400
+    assert "set-up link has ended. Restart the server" in visitor.get("/sign-in").text
 
 
 def test_sign_in_leads_to_the_page_that_was_asked_for(site, password):
@@ -257,7 +287,7 @@ def test_a_wrong_password_and_an_unknown_address_are_answered_alike(site, passwo
     wrong = visitor.post("/sign-in", {"email": "anna@shop.example", "password": "wrong"})
     unknown = visitor.post("/sign-in", {"email": "otto@shop.example", "password": password})
     assert wrong.status_code == unknown.status_code == 422
-    assert "do not go together" in wrong.text
+    assert "Wrong email or password." in wrong.text
     assert 'value="anna@shop.example"' in wrong.text, "what was typed is kept"
     token = re.compile(r'name="csrf_token" value="[^"]+"')
     alike = token.sub("", unknown.text.replace("otto", "anna"))

@@ -94,6 +94,7 @@ def maker(site) -> CampaignMaker:
         site.store.connections,
         site.store.tracked_links,
         site.store.spool,
+        site.store.outgoing,
     ).attach(site.app)
     site.clock.now = START
     return CampaignMaker(site.engine, site.clock)

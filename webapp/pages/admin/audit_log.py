@@ -26,6 +26,9 @@ KINDS = {
     "connection": "Connections",
     "tracking_key": "Tracking keys",
     "link_hosts": "Websites of tracked links",
+    "workspace": "Workspace",
+    "mail_settings": "Mail server",
+    "alert_target": "Webhooks and chats",
 }
 _PAGE = 50
 _PORTION = 1000  # entries that an export reads at a time

@@ -44,7 +44,7 @@ def sign_in() -> ResponseReturnValue:
     if current_user.is_authenticated:
         return redirect(local_address(request.args.get("next")))
     if provider() is None and not services().accounts.users():
-        return render_template("admin/first_run.html")
+        return _first_run_page()
     return _sign_in_form(request.args.get("next", ""), MultiDict())
 
 
@@ -125,6 +125,13 @@ def record_failure(user: User | None, failure: str) -> None:
     _log.warning("sign-in failed: %s", failure, extra={"user": user.id, "address": address})
     now = services().engine.clock()
     services().accounts.record_failed_sign_in(user.email, address, failure, at=now)
+
+
+def _first_run_page() -> str:
+    """Show where the way to the first account is, while nobody has one."""
+    ends_at = services().accounts.links.set_up_expiry()
+    has_ended = ends_at is not None and ends_at <= services().engine.clock()
+    return render_template("admin/first_run.html", link_ends_at=ends_at, link_has_ended=has_ended)
 
 
 def _carried() -> MultiDict[str, str]:

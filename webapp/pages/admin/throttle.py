@@ -18,6 +18,9 @@ _BY_DEVICE = parse("10 per minute")  # a browser that knows the account
 _BY_ADDRESS = parse("100 per minute")  # a whole office may share one
 _BY_ACCOUNT_AND_ADDRESS = (parse("10 per minute"), parse("60 per hour"))
 _BY_ACCOUNT = parse("3000 per hour")  # from all unknown devices together
+_CODES_BY_ADDRESS = parse("20 per minute")  # of one-time links
+_RESETS_BY_ADDRESS = parse("10 per minute")
+_RESETS_BY_ACCOUNT = parse("3 per hour")
 
 Limit = tuple[RateLimitItem, tuple[str, ...]]
 
@@ -48,6 +51,27 @@ def count_guess(email: str) -> None:
     ]
     if not all(limiter.hit(limit, *name) for limit, name in limits):
         raise TooManyRequests(retry_after=_WINDOW_SECONDS)
+
+
+def count_code() -> None:
+    """Count a one-time link's code that is about to be looked up.
+
+    Raises:
+        TooManyRequests: this address sent too many lately.
+    """
+    if not _limiter().hit(_CODES_BY_ADDRESS, "code", _network(request.remote_addr or "")):
+        raise TooManyRequests(retry_after=_WINDOW_SECONDS)
+
+
+def count_reset(email: str) -> bool:
+    """Count somebody who forgot a password; return False where the account had enough mails.
+
+    Raises:
+        TooManyRequests: this address asked too often lately.
+    """
+    if not _limiter().hit(_RESETS_BY_ADDRESS, "reset", _network(request.remote_addr or "")):
+        raise TooManyRequests(retry_after=_WINDOW_SECONDS)
+    return _limiter().hit(_RESETS_BY_ACCOUNT, "reset", _account(email))
 
 
 def forget_guesses(email: str) -> None:

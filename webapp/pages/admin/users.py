@@ -9,7 +9,9 @@ from bandits.errors import AlreadyExists, NotFound
 from storage.accounts import Role, User
 from webapp.pages import pages
 from webapp.pages.access import needs, open_with_any_password, person, start_session
+from webapp.pages.admin.alerts import own_alerts
 from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
+from webapp.pages.admin.provider import takes_passwords
 from webapp.pages.admin.sessions import sign_in_places
 from webapp.pages.formatting import plural
 from webapp.passwords import hash_password, refuse_password
@@ -18,10 +20,10 @@ from webapp.services import services
 ROLES: dict[Role, str] = {
     "viewer": "sees everything, changes nothing",
     "manager": "creates, starts and stops experiments, and makes API keys",
-    "admin": "does all that, and adds and removes people",
+    "admin": "has full access, and manages people",
 }
 _LONGEST_ADDRESS = 254  # RFC 5321, as corrected
-_REGISTERED = "there is an account with this address already"
+REGISTERED = "there is an account with this address already"
 
 
 @pages.get("/settings")
@@ -62,6 +64,9 @@ def _account_page(errors: dict[str, str]) -> str:
         errors=errors,
         roles=ROLES,
         sign_in_places=sign_in_places(),
+        alert_kinds=own_alerts(),
+        chosen_alerts=services().outgoing.alerts.choices(person().user.id),
+        mails_are_set=services().outgoing.mail_settings.exists(),
         session_hours=f"{current_app.config['SESSION_SECONDS'] / 3600:g}",
         tab="account",
     )
@@ -71,7 +76,7 @@ def _account_page(errors: dict[str, str]) -> str:
 @needs("admin")
 def people() -> ResponseReturnValue:
     """List people."""
-    return _people_page()
+    return people_page()
 
 
 @pages.post("/settings/people")
@@ -81,13 +86,10 @@ def add_person() -> ResponseReturnValue:
     email, password = request.form.get("email", "").strip(), request.form.get("password", "")
     role = request.form.get("role", "")
     errors = {}
-    local, _, domain = email.partition("@")
-    if not (local and domain and email.isprintable() and " " not in email) or (
-        len(email) > _LONGEST_ADDRESS
-    ):
-        errors["email"] = "must be an e-mail address"
+    if refusal := refuse_address(email):
+        errors["email"] = refusal
     elif _is_registered(email):
-        errors["email"] = _REGISTERED
+        errors["email"] = REGISTERED
     if role not in get_args(Role):
         errors["role"] = "choose what this person may do"
     if refusal := refuse_password(password, email):
@@ -103,9 +105,9 @@ def add_person() -> ResponseReturnValue:
                 must_change=True,
             )
         except AlreadyExists:  # a moment ago
-            errors["email"] = _REGISTERED
+            errors["email"] = REGISTERED
     if errors:
-        return _people_page(email, role, errors), 422
+        return people_page(email, role, errors), 422
     flash(
         f"{email} can sign in now, as {role}. Share the password securely: they choose their own"
         " when they sign in."
@@ -117,7 +119,7 @@ def add_person() -> ResponseReturnValue:
 @needs("admin")
 def change_role(user_id: int) -> ResponseReturnValue:
     """Change what a person may do."""
-    user, role = _other_user(user_id), request.form.get("role", "")
+    user, role = other_user(user_id), request.form.get("role", "")
     if role not in get_args(Role):
         abort(400)
     services().accounts.set_role(user.email, cast("Role", role), at=_now(), by=person().email)
@@ -139,7 +141,7 @@ def change_role(user_id: int) -> ResponseReturnValue:
 def reset_password_form(user_id: int) -> ResponseReturnValue:
     """Ask for the new password of a person who forgot theirs."""
     return render_template(
-        "admin/reset_password.html", user=_other_user(user_id), refusal="", tab="people"
+        "admin/reset_password.html", user=other_user(user_id), refusal="", tab="people"
     )
 
 
@@ -147,7 +149,7 @@ def reset_password_form(user_id: int) -> ResponseReturnValue:
 @needs("admin")
 def reset_password(user_id: int) -> ResponseReturnValue:
     """Set another person's password; they are signed out everywhere."""
-    user, password = _other_user(user_id), request.form.get("password", "")
+    user, password = other_user(user_id), request.form.get("password", "")
     if refusal := refuse_password(password, user.email):
         return render_template(
             "admin/reset_password.html", user=user, refusal=refusal, tab="people"
@@ -167,7 +169,7 @@ def reset_password(user_id: int) -> ResponseReturnValue:
 @needs("admin")
 def confirm_remove_person(user_id: int) -> ResponseReturnValue:
     """Ask before a person is removed, and what becomes of their keys."""
-    user = _other_user(user_id)
+    user = other_user(user_id)
     keys = [
         key
         for key in services().accounts.keys.all()
@@ -180,12 +182,21 @@ def confirm_remove_person(user_id: int) -> ResponseReturnValue:
 @needs("admin")
 def remove_person(user_id: int) -> ResponseReturnValue:
     """Remove a person."""
-    user = _other_user(user_id)
+    user = other_user(user_id)
     own = person().email
     heir = own if request.form.get("keys") == "hand over" else None
     services().accounts.remove_user(user.email, at=_now(), by=own, heir=heir)
     flash(f"{user.email} can no longer sign in.")
     return redirect(url_for("pages.people"))
+
+
+def refuse_address(email: str) -> str | None:
+    """Return the reason why an e-mail address is refused, or None."""
+    local, _, domain = email.partition("@")
+    parts_fit = local and domain and email.isprintable() and " " not in email
+    if parts_fit and len(email) <= _LONGEST_ADDRESS:
+        return None
+    return "must be an e-mail address"
 
 
 def _now() -> float:
@@ -200,7 +211,7 @@ def _is_registered(email: str) -> bool:
     return True
 
 
-def _other_user(user_id: int) -> User:
+def other_user(user_id: int) -> User:
     """Find another user: an admin who demotes himself may leave nobody in charge.
 
     Raises:
@@ -212,15 +223,23 @@ def _other_user(user_id: int) -> User:
     return user
 
 
-def _people_page(
-    email: str = "", role: str = "manager", errors: dict[str, str] | None = None
+def people_page(
+    email: str = "",
+    role: str = "manager",
+    errors: dict[str, str] | None = None,
+    invite_errors: dict[str, str] | None = None,
 ) -> str:
+    """Render the page of all people, with what was typed and what does not fit."""
     return render_template(
         "admin/people.html",
         people=services().accounts.users(),
+        invitations=services().accounts.links.invitations(),
+        now=_now(),
+        with_passwords=takes_passwords(),
         email=email,
         role=role,
         errors=errors or {},
+        invite_errors=invite_errors or {},
         roles=ROLES,
         tab="people",
     )

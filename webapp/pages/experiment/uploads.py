@@ -31,6 +31,7 @@ from webapp.jobs.column_map import (
 from webapp.jobs.file_preview import PREVIEWED, preview_recipients, preview_results
 from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
 from webapp.jobs.uploads import Kind, Upload, Uploads, uploads_folder
+from webapp.notices.file_alerts import tell_uploader
 from webapp.pages import pages
 from webapp.pages.access import needs, person, takes_files
 from webapp.services import services
@@ -140,7 +141,7 @@ def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
     elif upload.stage == "checked":
         upload = replace(upload, confirmed=True)
     if upload.stage != "done":
-        start_job(uploads, upload, engine)
+        start_job(uploads, upload, engine, tell_uploader(services()))
     return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 

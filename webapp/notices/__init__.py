@@ -1,0 +1,1 @@
+"""Notices: mails to people, webhooks and chats that the server sends by itself."""
