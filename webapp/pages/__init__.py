@@ -37,6 +37,7 @@ def init(app: Flask, settings: Settings) -> None:
         decisions,
         downloads,
         experiment_list,
+        guardrails,
         history,
         lifecycle,
         preview,
