@@ -37,7 +37,7 @@ def init(app: Flask, settings: Settings) -> None:
         decisions,
         downloads,
         experiment_list,
-        guardrails,
+        guardrail_undo,
         history,
         lifecycle,
         preview,

@@ -52,9 +52,17 @@ def test_page_shows_counts_and_limits_while_nothing_happened(site, viewer):
     site.make(**ONE_PART, guardrails=[COMPLAINTS, BOUNCES])
     n = report(site, 600, 1)
     text = words(viewer.get(PATH).text)
-    assert "Complaints: at most 0.3 % for each version, then it is paused." in text
-    assert f"“Hello B” {n} 1 {100 / n:.2f} % within" in text
-    assert "Bounces: at most 2 times the rate of the control for each version, then" in text
+    assert "Complaints at most 0.3 %, else paused" in text
+    assert f"“Hello B” {100 / n:.2f} % 1 of {n}" in text
+    assert "Bounces at most 2 times the rate of the control, else alert" in text
+    assert "was paused" not in text
+
+
+def test_page_says_what_is_above_a_limit_and_not_certain(site, viewer):
+    site.make(**ONE_PART, guardrails=[COMPLAINTS])
+    n = report(site, 600, 3)
+    text = words(viewer.get(PATH).text)
+    assert f"3 of {n}; above its limit, not certain yet" in text
     assert "was paused" not in text
 
 

@@ -1,7 +1,8 @@
 """Guardrails in words: what each watches, and what it did, for pages and health checks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
+from math import inf
 
 from msgspec import Struct
 
@@ -11,26 +12,35 @@ from webapp.pages.experiment.labels import variant_name
 from webapp.pages.formatting import amount, count, event_plural, percent, phrase, share
 
 _LED_TO = {"bounce": "bounced", "unsubscribe": "led to an unsubscribe", "order": "led to an order"}
-FIRST_ROWS = 3  # of a guardrail, the most frequent first; the others are a click away
+FIRST_ROWS = 6  # of a table, the nearest to their limits first; the others are a click away
+
+
+class GuardrailCell(Struct, frozen=True):
+    """Figures of one guardrail for one version or option: its rate, counts and state, in words."""
+
+    rate: str
+    counts: str
+    state: str
+    acted: bool
 
 
 class GuardrailRow(Struct, frozen=True):
-    """Figures of a guardrail for one version or option, in words."""
+    """One version or option, and a cell for each guardrail."""
 
     name: str
-    emails: str
-    events: str
-    rate: str
-    control: str
-    state: str
+    cells: tuple[GuardrailCell, ...]
 
 
 class GuardrailTable(Struct, frozen=True):
-    """One guardrail: its sentence, and what it watches, the most frequent first."""
+    """Guardrails of one scope: title and limit of each, and the rows that they watch.
 
-    event: str
-    sentence: str
-    against_control: bool
+    Attributes:
+        watched: what a row is, "Version" or "Option".
+        heads: (title, limit) of each guardrail.
+    """
+
+    watched: str
+    heads: tuple[tuple[str, str], ...]
     rows: tuple[GuardrailRow, ...]
 
     @property
@@ -80,8 +90,14 @@ class GuardrailView(Struct, frozen=True):
 def guardrail_view(experiment: Experiment, results: Results) -> GuardrailView:
     """Put the guardrails of results into words."""
     report = results.guardrails
+    by_scope = (
+        (title, [g for g in report.watched if g.scope == scope])
+        for scope, title in (("arm", "Version"), ("variant", "Option"))
+    )
     return GuardrailView(
-        tuple(_table(experiment, guardrail) for guardrail in report.watched),
+        tuple(
+            _table(experiment, title, guardrails) for title, guardrails in by_scope if guardrails
+        ),
         tuple(guardrail_note(experiment, act) for act in report.acts),
     )
 
@@ -132,31 +148,50 @@ def _allowed(limit: float | None, times: float | None) -> str:
     return f"the limit is {amount(times)} times the rate of the control"
 
 
-def _table(experiment: Experiment, guardrail: GuardrailResult) -> GuardrailTable:
-    event = event_plural(guardrail.event)
-    then = "then it is paused" if guardrail.action == "pause" else "then this page says so"
-    watched = "version" if guardrail.scope == "arm" else "option"
-    limit = _allowed(guardrail.limit, guardrail.worse_than_control).removeprefix("the limit is ")
+def _table(
+    experiment: Experiment, watched: str, guardrails: Sequence[GuardrailResult]
+) -> GuardrailTable:
+    heads = tuple((event_plural(g.event).capitalize(), _head(g)) for g in guardrails)
+    rows = [  # all of them watch the same
+        list(zip(guardrails, versions, strict=True))
+        for versions in zip(*(g.versions for g in guardrails), strict=True)
+    ]
+    nearest = sorted(rows, key=lambda row: max(_nearness(*cell) for cell in row), reverse=True)
     return GuardrailTable(
-        event.capitalize(),
-        f"{event.capitalize()}: at most {limit} for each {watched}, {then}.",
-        guardrail.limit is None,
+        watched,
+        heads,
         tuple(
             GuardrailRow(
-                guarded_name(experiment, version.variants),
-                count(version.emails),
-                count(version.events),
-                _rate(version.events, version.emails),
-                _rate(version.control_events, version.control_emails),
-                {"watched": "within", "alerted": "passed", "paused": "paused"}[version.state],
+                guarded_name(experiment, row[0][1].variants), tuple(_cell(*cell) for cell in row)
             )
-            for version in sorted(guardrail.versions, key=_frequency, reverse=True)
+            for row in nearest
         ),
     )
 
 
-def _frequency(version: GuardedVersion) -> float:
-    return version.events / max(version.emails, 1)
+def _head(guardrail: GuardrailResult) -> str:
+    limit = _allowed(guardrail.limit, guardrail.worse_than_control).removeprefix("the limit is ")
+    return f"at most {limit}, else {'paused' if guardrail.action == 'pause' else 'alert'}"
+
+
+def _nearness(guardrail: GuardrailResult, version: GuardedVersion) -> float:
+    """Return a version's rate as a multiple of what is allowed."""
+    allowed = guardrail.limit
+    if allowed is None:
+        control = version.control_events / max(version.control_emails, 1)
+        allowed = (guardrail.worse_than_control or 1.0) * control
+    rate = version.events / max(version.emails, 1)
+    return rate / allowed if allowed > 0 else inf * rate if rate else 0.0
+
+
+def _cell(guardrail: GuardrailResult, version: GuardedVersion) -> GuardrailCell:
+    counts = f"{count(version.events)} of {count(version.emails)}"
+    if guardrail.limit is None:
+        counts += f"; control {count(version.control_events)} of {count(version.control_emails)}"
+    above = "above its limit, not certain yet" if _nearness(guardrail, version) > 1 else ""
+    state = {"watched": above, "alerted": "passed", "paused": "paused"}[version.state]
+    acted = version.state != "watched"
+    return GuardrailCell(_rate(version.events, version.emails), counts, state, acted)
 
 
 def _rate(events: int, emails: int) -> str:
