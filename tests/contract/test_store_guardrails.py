@@ -8,10 +8,12 @@ from msgspec.structs import replace
 
 from bandits.actors import PROGRAM
 from bandits.engine import Engine
+from bandits.engine.fold import fold
+from bandits.engine.guardrail_watch import GuardrailWatch, alarm_wealth
 from bandits.errors import InvalidInput, NotFound, WrongState
 from bandits.guardrails import Guardrail
 from bandits.inference.guardrail_sums import GuardrailSums
-from bandits.schemas import Request, Reward
+from bandits.schemas import Request, Reward, Withdrawal
 from bandits.store.values import Deeds
 from storage.snapshots.verify import compare
 
@@ -329,6 +331,88 @@ def test_guardrail_sums_hold_through_a_window_and_retention(mail):
     assert np.concatenate([*after.cells.values()]).sum() == pytest.approx(
         np.concatenate([*before.cells.values()]).sum()
     )
+
+
+def test_guardrail_sums_follow_erasure_and_withdrawal(mail):
+    worse = {"event": "bounce", "worse_than_control": 1.0}
+    mail.start(COMPLAINTS | {"limit": 0.5}, worse)
+    decisions = mail.send(60)
+    mail.report(decisions[:9])
+    mail.report(decisions[:30], "bounce")
+    mail.learn()
+
+    def totals():
+        sums = mail.verify()
+        cells = sums.by_period("complaint>0.5").cells
+        return cells.sum(axis=(0, 2)).tolist()
+
+    assert totals() == [60, 9]
+    mail.engine.withdraw([Withdrawal(decisions[0], "e-60")])
+    mail.learn()
+    assert totals() == [60, 8]
+    mail.engine.erase("u-1", by="test")
+    mail.learn()
+    assert totals() == [59, 7]
+
+
+CONTEXT = [{"name": "age", "kind": "number", "low": 0.0, "high": 1.0}]
+
+
+def test_guardrail_against_the_control_weighs_by_each_recipients_shares(mail):
+    worse = {"event": "bounce", "worse_than_control": 2.0, "action": "pause"}
+    policy = {"name": "lints"}
+    mail.start(worse, policy=policy, context=CONTEXT)
+    for _ in range(2):  # the second one by shares that were learned, and differ by recipient
+        requests = [Request(f"v-{mail.now[0]}-{i}", {"age": i % 2}) for i in range(300)]
+        decisions = mail.engine.choose("spring", requests)
+        by_variant = {v: [d for d in decisions if d.slots["subject"]["variant"] == v] for v in "ab"}
+        clicked = [d.decision_id for i, d in enumerate(decisions) if i % 2]
+        mail.report(clicked, "click")
+        mail.report([d.decision_id for d in by_variant["b"]][:20], "bounce")
+        mail.report([d.decision_id for d in by_variant["a"]][:2], "bounce")
+        mail.learn(after=2 * HOUR)
+    cells = mail.verify().by_period("bounce>2.0x").cells
+    assert cells[:, 2:, 1].any()
+    assert [act.variants for act in mail.report_now.acts] == [{"subject": "b"}]
+
+
+def test_guardrail_shares_its_doubt_among_all_that_is_watched(mail):
+    declared = [COMPLAINTS, {"event": "bounce", "limit": 0.01, "scope": "variant"}]
+    mail.start(*declared, slots=TWO)
+    assert alarm_wealth(mail.record.configuration) == pytest.approx((3 + 2) / 0.05)
+
+
+class BusyExperiments:
+    """Experiments that a person edits right before the first act is stored."""
+
+    def __init__(self, mail: Mail) -> None:
+        self.mail, self.edited = mail, False
+
+    def record(self, key: str):
+        return self.mail.store.experiments.record(key)
+
+    def configure(self, key: str, *args, **options):
+        if not self.edited:
+            self.edited = True
+            self.mail.edit(name="Another name")
+        return self.mail.store.experiments.configure(key, *args, **options)
+
+
+class BusyStore:
+    def __init__(self, experiments: BusyExperiments) -> None:
+        self.experiments = experiments
+
+
+def test_guardrail_acts_also_where_a_person_edits_at_the_same_moment(mail):
+    mail.start(COMPLAINTS | {"limit": 0.1})
+    mail.report(mail.send(1500, subject="b"))
+    mail.now[0] += 60.0
+    snapshot = fold(mail.store, "spring", now=mail.now[0])
+    watch = GuardrailWatch(BusyStore(BusyExperiments(mail)))
+    watch.act("spring", snapshot)
+    assert mail.record.configuration.experiment.name == "Another name"
+    assert mail.sent() == {"a", "c"}
+    assert len(mail.report_now.acts) == 1
 
 
 def test_experiment_refuses_guardrails_that_say_nothing(mail):

@@ -455,6 +455,12 @@ VARIED = [
         ],
         "paused": [{"subject_line": "b", "discount": "d0"}],
     },
+    {
+        "slots": [{"key": "subject", "variants": [{"key": k} for k in "abc"]}],
+        "exclude": [],
+        "control": {"subject": "a"},
+        "paused": [{"subject": "c"}],
+    },
 ]
 
 
