@@ -118,6 +118,22 @@ def test_guardrail_pauses_a_version_within_one_fold(mail):
     assert mail.send(60, subject="b") == []
 
 
+@pytest.mark.parametrize("declared", [False, True])
+def test_guardrail_counts_events_of_emails_that_were_counted_before(mail, declared):
+    rule = RULE | {"metrics": {"click": {}, "complaint": {"weight": -1.0}}}
+    mail.start(COMPLAINTS, reward=rule if declared else RULE)
+    emails = mail.send(1500, subject="b")
+    mail.learn()
+    mail.report(emails[:20])
+    mail.learn()
+    assert mail.sent() == {"a", "c"}
+    mail.report(emails[20:25])
+    mail.learn(after=2 * HOUR)  # learned by now
+    mail.report(emails[25:30])
+    mail.learn()
+    assert mail.report_now.watched[0].versions[0].events == 30
+
+
 def test_guardrail_lets_versions_within_the_limit_be(mail):
     mail.start(COMPLAINTS)
     mail.report(mail.send(1500, subject="b")[:4])
