@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 from bandits.allocation import default_floor
 from bandits.errors import Fault, InvalidInput
 from bandits.features import Encoder, Feature
+from bandits.guardrails import MAX_GUARDRAILS, Guardrail, guardrail_faults
 from bandits.identifiers import Key, pointer
 from bandits.policy import AnyPolicy
 from bandits.registry import make, policies
@@ -85,6 +86,9 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             found so; ``all``: whatever others the subject got. None: it is not found by subject.
         machine_rules: version of the rules by which opens and clicks of machines are left out;
             none unless given, so that all count.
+        guardrails: events that have to stay rare, and what becomes of a version where they do not.
+        paused: arms that agree with one of these in every slot named there are not sent at the
+            moment, as those with a paused variant are not.
     """
 
     key: Key
@@ -108,6 +112,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
     attribution: Literal["last", "all"] | None = None
     machine_rules: MachineRulesVersion | None = None
+    guardrails: Annotated[tuple[Guardrail, ...], Meta(max_length=MAX_GUARDRAILS)] = ()
+    paused: Annotated[tuple[Combination, ...], Meta(max_length=MAX_ARMS)] = ()
 
     @property
     def title(self) -> str:
@@ -136,6 +142,12 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     def control_variants(self) -> tuple[str, ...]:
         """Return the control's variant of each slot."""
         return tuple(self.control.get(s.key, s.variants[0].key) for s in self.slots)
+
+    def is_paused(self, variants: Mapping[str, str]) -> bool:
+        """Return true where emails with these variants, of all slots or of some, are not sent."""
+        if any(v.paused and variants.get(s.key) == v.key for s in self.slots for v in s.variants):
+            return True
+        return any(rule.items() <= variants.items() for rule in self.paused)
 
     def combinations(self) -> list[tuple[str, ...]]:
         """List every arm by its variants' keys, the last slot changing fastest."""
@@ -196,6 +208,11 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         if n_features > MAX_FEATURES:
             detail = f"makes {n_features} features; at most {MAX_FEATURES} can be learned"
             faults.append(Fault("/context", detail))
+        faults += guardrail_faults(self.guardrails, self.reward)
+        for i, rule in enumerate(self.paused):
+            faults += unknown(rule, declared, "paused", i)
+            if not rule:
+                faults.append(Fault(pointer("paused", i), "must name at least one slot"))
         return faults + unknown(self.control, declared, "control")
 
     def _rate_faults(self) -> list[Fault]:
@@ -229,6 +246,11 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         for slot, variant in zip(self.slots, self.control_variants(), strict=True):
             if (slot.key, variant) in paused:
                 faults.append(Fault(pointer("control", slot.key), "must not be paused"))
+        keys = (s.key for s in self.slots)
+        control = dict(zip(keys, self.control_variants(), strict=True))
+        for i, rule in enumerate(self.paused):
+            if rule.items() <= control.items():
+                faults.append(Fault(pointer("paused", i), "must not be the control"))
         return faults
 
     def _policy_faults(self) -> list[Fault]:

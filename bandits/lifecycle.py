@@ -11,7 +11,7 @@ from bandits.store.values import ExperimentRecord, State
 _FREE = frozenset(
     {
         *("name", "floor", "policy", "slots", "learn_every_seconds", "send_within_seconds"),
-        *("ends_at", "retention_days", "machine_rules"),
+        *("ends_at", "retention_days", "machine_rules", "guardrails", "paused"),
     }
 )
 _FIXED = "may not change once the experiment has started"
@@ -34,9 +34,9 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     """List the changes that a started experiment does not allow.
 
     Allowed are the name, the floor, how often to learn, until when emails may be cancelled, when it
-    ends, how long decisions are retained, the rules against machines, the policy within its
-    statistic family, a variant's payload, name and pausing, variants added at the end of a slot,
-    and the rule of attribution where there is one.
+    ends, how long decisions are retained, the rules against machines, the guardrails, the policy
+    within its statistic family, a variant's payload, name and pausing, pausing of arms, variants
+    added at the end of a slot, and the rule of attribution where there is one.
     """
     faults = [
         Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)

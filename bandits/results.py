@@ -374,6 +374,66 @@ class Health(Struct, frozen=True):
     excluded_bounces: int = 0
 
 
+class GuardedVersion(Struct, frozen=True):
+    """Figures of a guardrail for one version, or for one variant, since it began to count.
+
+    Attributes:
+        variants: a variant of every slot, or of one where the guardrail's scope is that.
+        emails: sent and not cancelled, the control group left out.
+        events: those of them with the event.
+        control_emails: of the control, or with its variant; likewise.
+        control_events: those of them with the event.
+        state: what the guardrail did to it, and nobody undid.
+    """
+
+    variants: dict[str, str]
+    emails: int
+    events: int
+    control_emails: int
+    control_events: int
+    state: Literal["watched", "alerted", "paused"]
+
+
+class GuardrailResult(Struct, frozen=True):
+    """A declared guardrail, and what it watches."""
+
+    event: str
+    limit: float | None
+    worse_than_control: float | None
+    action: Literal["alert", "pause"]
+    scope: Literal["arm", "variant"]
+    versions: list[GuardedVersion]
+
+
+class GuardrailActResult(Struct, frozen=True):
+    """Act of a guardrail: what it alerted of or paused, and the figures that it acted on.
+
+    Attributes:
+        number: of the act in this experiment, from 0 for the oldest; to undo it.
+        undone: somebody has undone it since.
+    """
+
+    number: int
+    at: datetime
+    event: str
+    limit: float | None
+    worse_than_control: float | None
+    action: Literal["alert", "pause"]
+    variants: dict[str, str]
+    emails: int
+    events: int
+    control_emails: int
+    control_events: int
+    undone: bool
+
+
+class GuardrailReport(Struct, frozen=True):
+    """Guardrails of an experiment, and what they did so far, the oldest first."""
+
+    watched: list[GuardrailResult] = []
+    acts: list[GuardrailActResult] = []
+
+
 class HistoryPoint(Struct, frozen=True):
     """Cumulative figures at one snapshot, by arm: lists of K."""
 
@@ -402,6 +462,7 @@ class Results(Struct, frozen=True):
         statements: claims that held when they were made and do not hold now, the oldest first.
         statements_reset: since when there are any, and why not from earlier; None from the start.
         interactions: of every two slots; None with one slot, or where they would be too many.
+        guardrails: their figures, also while nothing happened.
     """
 
     experiment: str
@@ -428,6 +489,7 @@ class Results(Struct, frozen=True):
     statements_reset: StatementsReset | None
     interactions: InteractionResult | None
     events: list[EventResult]
+    guardrails: GuardrailReport
 
 
 class SetAsideReason(Struct, frozen=True):

@@ -10,6 +10,7 @@ from msgspec import Struct
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
+from bandits.guardrails import GuardrailAct
 from bandits.inference.overlap import Comparisons, comparisons_of
 from bandits.inference.state import Compared
 from bandits.policy import AnyPolicy
@@ -26,11 +27,16 @@ class Arm(Struct, frozen=True):
 
 
 class Configuration(Struct, frozen=True, dict=True):
-    """One version of an experiment's declaration; arms keep their index from version to version."""
+    """One version of an experiment's declaration; arms keep their index from version to version.
+
+    Attributes:
+        acts: what guardrails did until then, the oldest first.
+    """
 
     version: int
     experiment: Experiment
     arms: tuple[Arm, ...]
+    acts: tuple[GuardrailAct, ...] = ()
 
     @classmethod
     def first(cls, experiment: Experiment) -> "Configuration":
@@ -53,7 +59,28 @@ class Configuration(Struct, frozen=True, dict=True):
         earlier = {a.variants for a in kept}
         joined = [c for c in experiment.combinations() if c not in earlier]
         arms = (*kept, *(Arm(c, newcomer=started) for c in joined))
-        return Configuration(self.version + 1, experiment, arms)
+        version = self.version + 1
+        acts = tuple(_still_in_force(act, experiment, version) for act in self.acts)
+        return Configuration(version, experiment, arms, acts)
+
+    @cached_property
+    def guard_epoch(self) -> int:
+        """Newest version from which on some guardrail counts anew; 0 for none."""
+        return max((act.undone or 0 for act in self.acts), default=0)
+
+    def variants_of(self, arm: int) -> dict[str, str]:
+        """Return the variant of each slot of an arm."""
+        keys = (s.key for s in self.experiment.slots)
+        return dict(zip(keys, self.arms[arm].variants, strict=True))
+
+    @cached_property
+    def _paused_arms(self) -> frozenset[int]:
+        """Arms that are paused as combinations."""
+        rules = [rule.items() for rule in self.experiment.paused]
+        if not rules:
+            return frozenset()
+        every = ((i, self.variants_of(i).items()) for i in range(len(self.arms)))
+        return frozenset(i for i, variants in every if any(rule <= variants for rule in rules))
 
     @cached_property
     def policy(self) -> AnyPolicy:
@@ -153,7 +180,8 @@ class Configuration(Struct, frozen=True, dict=True):
         left = [
             i
             for i, arm in enumerate(self.arms)
-            if all(v in a for v, a in zip(arm.variants, allowed, strict=True))
+            if i not in self._paused_arms
+            and all(v in a for v, a in zip(arm.variants, allowed, strict=True))
         ]
         if not left:
             raise InvalidInput.at("", "leaves no arm to choose")
@@ -177,6 +205,14 @@ class Configuration(Struct, frozen=True, dict=True):
         keys = [s.key for s in self.experiment.slots]
         chosen = zip(keys, self.arms[arm].variants, strict=True)
         return {s: {"variant": v, "payload": payloads[s, v]} for s, v in chosen}
+
+
+def _still_in_force(act: GuardrailAct, experiment: Experiment, version: int) -> GuardrailAct:
+    """Return an act as of a version, which undoes a pause by sending the same again."""
+    paused = act.guardrail.action == "pause"
+    if act.undone is None and paused and not experiment.is_paused(act.variants):
+        return msgspec.structs.replace(act, undone=version)
+    return act
 
 
 def encode_restriction(eligible: Mapping[str, Sequence[str]]) -> bytes:

@@ -12,6 +12,7 @@ from bandits.problem import Problem
 from bandits.registry import make, policies
 from simulations.ab_tests.procedures import PROCEDURES
 from simulations.convert import convert_value
+from simulations.learners.guarded import GuardrailRule
 from simulations.learners.interfaces import LabelledLearner, LearnerFactory
 from simulations.learners.memory import DecisionForgetting
 from simulations.learners.policy_learner import PolicyLearnerFactory
@@ -29,6 +30,7 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         forgetting: ``{half_life = …}`` or ``{window = …}``, in decisions.
         greedy_last_batch: send the best arm in the last batch, or each recipient theirs.
         stop: ``{remaining = …, after = …}``: stop, and send the champion.
+        guardrail: ``{limit = …}``: pause arms with too many events of `run.unwanted`.
         label: its name in tables; without one, its name and settings.
     """
 
@@ -38,6 +40,7 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     forgetting: dict[str, Any] | None = None
     greedy_last_batch: bool = False
     stop: dict[str, Any] | None = None
+    guardrail: dict[str, Any] | None = None
     label: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
 
     def labelled_learner(self) -> LabelledLearner:
@@ -64,7 +67,14 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
             if self.stop is None
             else _at("/stop", convert_value, ValueRemainingRule, self.stop)
         )
-        factory = PolicyLearnerFactory(policy, self.floor, forgetting, self.greedy_last_batch, stop)
+        guardrail = (
+            None
+            if self.guardrail is None
+            else _at("/guardrail", convert_value, GuardrailRule, self.guardrail)
+        )
+        factory = PolicyLearnerFactory(
+            policy, self.floor, forgetting, self.greedy_last_batch, stop, guardrail
+        )
         return LabelledLearner(label, factory)
 
     def _default_label(self) -> str:
@@ -75,11 +85,13 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
             settings["last_batch"] = "greedy"
         if self.stop is not None:
             settings["stop"] = self.stop.get("remaining", ValueRemainingRule().remaining)
+        if self.guardrail is not None:
+            settings["guardrail"] = self.guardrail.get("limit")
         return _label(self.name, settings)
 
     def _refuse_settings(self) -> None:
         plain = LearnerConfig(self.name)
-        for setting in ("floor", "forgetting", "greedy_last_batch", "stop"):
+        for setting in ("floor", "forgetting", "greedy_last_batch", "stop", "guardrail"):
             if getattr(self, setting) != getattr(plain, setting):
                 raise InvalidInput.at(f"/{setting}", f"{self.name} has no {setting}")
 
@@ -153,6 +165,9 @@ def check_learners(learners: Sequence[LabelledLearner], problem: Problem, run: R
             run.feedback.check(problem)
         except InvalidInput as error:
             faults += error.under("/run/feedback").faults
+    if run.unwanted is not None and len(run.unwanted) != problem.n_arms:
+        detail = f"must have {problem.n_arms} chances, one for each arm"
+        faults.append(Fault("/run/unwanted", detail))
     for position, learner in enumerate(learners):
         try:
             learner.factory.check(problem, run)

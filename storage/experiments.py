@@ -16,6 +16,7 @@ from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
+from bandits.guardrails import GUARD
 from bandits.store import StaleRead
 from bandits.store.values import DataQualityCounts, ExperimentRecord, State
 from bandits.versions import Configuration
@@ -192,15 +193,18 @@ class ExperimentStore:
             }
             _update(transaction, old.id, values)
             before, after = old.configuration.experiment, configuration.experiment
-            record_change(
-                transaction,
-                "configure",
-                f"experiment:{key}",
-                at=at,
-                by=by,
-                before=before,
-                after=after,
-            )
+            subject = f"experiment:{key}"
+            for act in configuration.acts[len(old.configuration.acts) :]:
+                action = f"guardrail {act.guardrail.action}"
+                record_change(transaction, action, subject, at=at, by=by, after=act)
+            for was, act in zip(old.configuration.acts, configuration.acts, strict=False):
+                if act != was:
+                    action = "guardrail undo"
+                    record_change(transaction, action, subject, at=at, by=by, after=act)
+            if before != after or by != GUARD:
+                record_change(
+                    transaction, "configure", subject, at=at, by=by, before=before, after=after
+                )
             return msgspec.structs.replace(old, configuration=configuration)
 
         record = write_again(self._database, work)

@@ -296,6 +296,28 @@ def make_many_events(maker: CampaignMaker) -> str:
     return key
 
 
+def make_guarded(maker: CampaignMaker) -> str:
+    """A guardrail has paused one version, and another one has alerted of a second."""
+    guardrails = [
+        {"event": "complaint", "limit": 0.003, "action": "pause"},
+        {"event": "bounce", "limit": 0.01, "action": "alert"},
+        {"event": "unsubscribe", "worse_than_control": 2.0, "action": "pause"},
+    ]
+    key = maker.make("guarded", n_versions=3, days_ago=2, guardrails=guardrails, floor=0.15)
+    for day in range(2):
+        decisions = maker.send(key, 2000, by_variant(a=0.1, b=0.12, c=0.11))
+        for variant, shares in (
+            ("a", {"complaint": 0.001, "unsubscribe": 0.002}),
+            ("b", {"complaint": 0.06 * day, "unsubscribe": 0.003}),
+            ("c", {"complaint": 0.002, "bounce": 0.03, "unsubscribe": 0.002}),
+        ):
+            maker.report([d for d in decisions if _variant(d) == variant], shares)
+        maker.clock.now += 600
+        maker.engine.learn(key)
+        maker.clock.now += DAY - 600
+    return key
+
+
 def make_shipped(maker: CampaignMaker) -> str:
     """Make a campaign that was stopped, whose leader everybody gets, and whose result is final."""
     key = maker.make("shipped", days_ago=16, holdout=0.05)
@@ -318,5 +340,6 @@ STATES: dict[str, Callable[[CampaignMaker], str]] = {
     "lifts move": make_lifts_move,
     "split wrong": make_split_wrong,
     "many events": make_many_events,
+    "guarded": make_guarded,
     "shipped": make_shipped,
 }

@@ -14,6 +14,7 @@ from bandits import lifecycle
 from bandits.actors import PROGRAM, Actor
 from bandits.engine import subject_data, voids
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
+from bandits.engine.analysis.guardrail_report import guardrail_report
 from bandits.engine.analysis.health import check_senders, count_excluded_bounces
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision, label
@@ -23,6 +24,7 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
+from bandits.engine.guardrail_watch import GuardrailWatch
 from bandits.engine.receipt_sample import most_receipts, sampled_share
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.record_signals import (
@@ -110,6 +112,7 @@ class Engine:
         self._reward_handler = RewardHandler(store, clock)
         self._signal_handler = SignalHandler(store, clock)
         self._statements = StatementRecorder(store, self._policies)
+        self._guardrails = GuardrailWatch(store)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -187,6 +190,23 @@ class Engine:
     def archive(self, key: str, *, by: str) -> ExperimentRecord:
         """Put a draft or a stopped experiment out of sight."""
         return lifecycle.archive_experiment(self.store, key, at=self.clock(), by=by)
+
+    def undo_guardrail(self, key: str, number: int, *, by: str) -> ExperimentRecord:
+        """Take an act of a guardrail back: what it paused is sent again.
+
+        That guardrail then counts emails of it that are chosen from now on.
+
+        Args:
+            key: the experiment.
+            number: of the act, from 0 for the oldest.
+            by: the user, for the audit log.
+
+        Raises:
+            NotFound: there is no such experiment or act, or it was undone before.
+            StaleEdit: the experiment was changed at the same moment.
+            WrongState: it is neither running nor paused.
+        """
+        return self._guardrails.undo(key, number, at=self.clock(), by=by)
 
     def keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
         """Start or stop an experiment whose time has come, once however many threads try."""
@@ -553,14 +573,17 @@ class Engine:
     # Learning and results
 
     def learn(self, key: str, *, between: Callable[[], object] = lambda: None) -> Snapshot | None:
-        """Fold what is due, exactly once; None where nothing changed.
+        """Fold what is due, exactly once, and do what guardrails say; None where nothing changed.
 
         Args:
             key: the experiment.
             between: called between the folds that a long backlog takes, to let others write.
         """
         record = self._statements.record
-        return fold(self.store, key, now=self.clock(), between=between, conclude=record)
+        snapshot = fold(self.store, key, now=self.clock(), between=between, conclude=record)
+        if snapshot is not None:
+            self._guardrails.act(key, snapshot)
+        return snapshot
 
     def prune(
         self,
@@ -720,6 +743,7 @@ class Engine:
             senders=check_senders(record, state.snapshot, state.actors),
             eligible_sets=eligible_set_counts(record.configuration, state.eligible_sets),
             excluded_bounces=count_excluded_bounces(state.actors),
+            guardrails=guardrail_report(record.configuration, state.snapshot),
         )
         if resummed is None:
             self._results[key] = (_results_key(record, state.actors), results)

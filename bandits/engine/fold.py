@@ -132,6 +132,7 @@ def _next_snapshot(folding: Fold, sums: Sums, due: FoldIncrement, at: float) -> 
         allocation_rule=NEWEST_RULE,
         senders=sums.senders.dump(),
         verdicts=sums.verdicts.dump(),
+        guardrails=sums.guardrails.dump(),
     )
 
 

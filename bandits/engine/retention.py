@@ -115,5 +115,6 @@ def _keep(removal: Removal) -> None:
             *sums.dump(),
             senders=sums.senders.dump(),
             verdicts=sums.verdicts.dump(),
+            guardrails=sums.guardrails.dump(),
         )
     )

@@ -12,12 +12,14 @@ from bandits.array_types import BoolArray, FloatArray, IntArray, distinct_places
 from bandits.engine.active_policy import ActivePolicy, load_statistic
 from bandits.engine.allocation_reader import AllocationReader
 from bandits.engine.arm_counts import ArmCounts
+from bandits.engine.guardrail_builder import GuardrailBuilder
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.clusters import GROUPS, ClusterSums, buckets_of
 from bandits.inference.cohorts import CohortCounts
 from bandits.inference.event_sums import EventSums, EventValues
 from bandits.inference.event_verdict_counts import EventVerdictCounts
 from bandits.inference.floors import FloorHistory
+from bandits.inference.guardrail_sums import GuardrailSums
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.overlap import OverlapSums, count_by_origin
@@ -59,6 +61,7 @@ class Sums(Additive):
         inference: for results.
         senders: for checks of the keys that senders use.
         verdicts: of judged events, for the page of what was set aside.
+        guardrails: of emails by day of sending, for guardrails.
     """
 
     statistic: Statistic
@@ -66,6 +69,7 @@ class Sums(Additive):
     inference: InferenceState
     senders: SenderSums
     verdicts: EventVerdictCounts
+    guardrails: GuardrailSums
 
     def dump(self) -> tuple[bytes, bytes, bytes]:
         """Serialise the first three, as `Snapshot` and `RetainedSums` hold them."""
@@ -91,7 +95,9 @@ def load_sums(
     n_arms = len(configuration.arms)
     senders = SenderSums.load(b"" if stored is None else stored.senders, n_arms)
     verdicts = EventVerdictCounts.load(b"" if stored is None else stored.verdicts, n_arms)
-    return Sums(statistic, counts, load_inference_state(configuration, stored), senders, verdicts)
+    guardrails = GuardrailSums.load(b"" if stored is None else stored.guardrails, n_arms)
+    inference = load_inference_state(configuration, stored)
+    return Sums(statistic, counts, inference, senders, verdicts, guardrails)
 
 
 def load_inference_state(
@@ -356,14 +362,14 @@ class EvidenceBuilder:
 
     def _events_so_far(self, decisions: DecisionColumns) -> EventSums:
         groups = self._groups_of(decisions)
-        return EventSums.from_sent(groups, self._events(decisions), self._n_arms)
+        return EventSums.from_sent(groups, self.events(decisions), self._n_arms)
 
     def _events_closed(self, decisions: DecisionColumns, strata: "_Strata") -> EventSums:
         """Sum the events of closed decisions, over those that are in the sums by arm."""
         over = decisions.closed
         events = {
             name: EventValues(event.values[over], event.times[over], valued=event.valued)
-            for name, event in self._events(decisions).items()
+            for name, event in self.events(decisions).items()
         }
         propensities = np.maximum(decisions.propensities[over], _LEAST)
         groups = self._groups_of(decisions)[over]
@@ -371,7 +377,7 @@ class EvidenceBuilder:
             strata.eligible, strata.sets[over], groups, propensities, events
         )
 
-    def _events(self, decisions: DecisionColumns) -> dict[str, EventValues]:
+    def events(self, decisions: DecisionColumns) -> dict[str, EventValues]:
         """Aggregate the events of n decisions, kept for their sums so far and of closed ones."""
         if self._measured is None or self._measured[0] is not decisions:
             self._measured = (decisions, measure_events(self._rule, decisions))
@@ -722,12 +728,15 @@ class SumsBuilder:
         self._statistic = StatisticBuilder(record.configuration, at, folded)
         self.allocations = AllocationReader(record, past, recording=recording)
         self._evidence = EvidenceBuilder(record, self.allocations, at)
+        self._guards = GuardrailBuilder(record, self.allocations)
         self._n_arms = len(record.configuration.arms)
         self._n_metrics = len(record.configuration.experiment.reward.metrics)
         counts = ArmCounts.zeros(self._n_arms, self._n_metrics)
         senders = SenderSums.zeros(self._n_arms)
         verdicts = EventVerdictCounts.zeros(self._n_arms)
-        self.zeros = Sums(self._statistic.zeros, counts, self._evidence.zeros, senders, verdicts)
+        guardrails = GuardrailSums.zeros(self._n_arms)
+        inference = self._evidence.zeros
+        self.zeros = Sums(self._statistic.zeros, counts, inference, senders, verdicts, guardrails)
         self.invertible = self._statistic.family.invertible
 
     def load(self, stored: Snapshot | RetainedSums | None) -> Sums:
@@ -778,6 +787,7 @@ class SumsBuilder:
             self._evidence.sum_outcomes(decisions, rewards),
             self._evidence.sum_senders_closed(decisions, rewards),
             self.zeros.verdicts,
+            self.zeros.guardrails,
         )
 
     def sum_inference(self, decisions: DecisionColumns) -> InferenceState:
@@ -809,6 +819,7 @@ class SumsBuilder:
             statistic=self._statistic.sum_sent(decisions),
             inference=self._evidence.sum_events_so_far(decisions),
             verdicts=self._evidence.count_verdicts(decisions),
+            guardrails=self._sum_guardrails(decisions),
         )
 
     def sum_events(self, decisions: DecisionColumns) -> Sums:
@@ -818,6 +829,7 @@ class SumsBuilder:
             statistic=self._statistic.sum_sent(decisions),
             inference=self._evidence.sum_events(decisions),
             verdicts=self._evidence.count_verdicts(decisions),
+            guardrails=self._sum_guardrails(decisions),
         )
 
     def sum_expired(self, decisions: DecisionColumns) -> Sums:
@@ -836,6 +848,9 @@ class SumsBuilder:
         rewards = measure_rewards(self._configuration, decisions)
         return self._statistic.fit(decisions, rewards.net)
 
+    def _sum_guardrails(self, decisions: DecisionColumns) -> GuardrailSums:
+        return self._guards.sum_sent(decisions, lambda: self._evidence.events(decisions))
+
     def _sum_sent(self, decisions: DecisionColumns) -> Sums:
         arms, holdout = decisions.arms, decisions.holdout
         counts = ArmCounts.from_sent(self._n_arms, self._n_metrics, arms, holdout)
@@ -845,4 +860,5 @@ class SumsBuilder:
             self._evidence.sum_sent(decisions),
             self._evidence.sum_senders_sent(decisions),
             self._evidence.count_verdicts(decisions),
+            self._sum_guardrails(decisions),
         )

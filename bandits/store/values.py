@@ -109,6 +109,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         allocation_rule: the `AllocationRule` that decisions on it are made under.
         senders: as `SenderSums.dump` writes them; kept of the newest snapshot alone.
         verdicts: as `EventVerdictCounts.dump` writes them; likewise.
+        guardrails: as `GuardrailSums.dump` writes them; likewise.
     """
 
     version: int
@@ -122,6 +123,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     allocation_rule: int = NEWEST_RULE
     senders: bytes = b""
     verdicts: bytes = b""
+    guardrails: bytes = b""
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -137,6 +139,7 @@ class RetainedSums(Struct, frozen=True, eq=False):
         removed_before: no row of a decision that started later was removed; None where that was
             not noted yet.
         verdicts: as `EventVerdictCounts.dump` writes them.
+        guardrails: as `GuardrailSums.dump` writes them.
     """
 
     version: int
@@ -147,6 +150,7 @@ class RetainedSums(Struct, frozen=True, eq=False):
     senders: bytes = b""
     removed_before: float | None = None
     verdicts: bytes = b""
+    guardrails: bytes = b""
 
 
 class RulesInForce(Struct, frozen=True):

@@ -15,6 +15,7 @@ from bandits.policy import AnyPolicy, draw_from_propensities
 from bandits.problem import Problem
 from bandits.statistics import Moments
 from simulations.learners.arm_draws import ArmDraws
+from simulations.learners.guarded import GuardedLearner, GuardrailRule
 from simulations.learners.interfaces import Learner
 from simulations.learners.memory import DecisionForgetting, Memory, MemorySums, create_memory
 from simulations.learners.remaining_value import ValueRemainingLearner, ValueRemainingRule
@@ -38,6 +39,7 @@ class PolicyLearnerFactory(Struct, frozen=True):
         greedy_last_batch: send the arm with the best mean in the last batch, whose feedback is not
             used; each recipient the arm of the best prediction, where that depends on them.
         stop: the rule that ends learning and sends the champion.
+        guardrail: the rule that pauses arms with too many unwanted events.
     """
 
     policy: AnyPolicy
@@ -45,6 +47,7 @@ class PolicyLearnerFactory(Struct, frozen=True):
     forgetting: DecisionForgetting | None = None
     greedy_last_batch: bool = False
     stop: ValueRemainingRule | None = None
+    guardrail: GuardrailRule | None = None
 
     @property
     def name(self) -> str:
@@ -70,6 +73,7 @@ class PolicyLearnerFactory(Struct, frozen=True):
             )
         self._check_stop(problem, run)
         self._check_timed(run)
+        self._check_guardrail(run)
         if self.greedy_last_batch and run.schedule.sequential:
             raise InvalidInput.at("/greedy_last_batch", "needs run.batches: there is no last batch")
         contextual = self.policy.statistic.contextual
@@ -85,9 +89,14 @@ class PolicyLearnerFactory(Struct, frozen=True):
             raise InvalidInput.at("/name", f"{self.policy.name} needs run.feedback, not run.delay")
         if run.feedback is not None and run.feedback.window is None:
             raise InvalidInput.at("/name", f"{self.policy.name} needs run.feedback.window")
-        if self.forgetting is not None or self.greedy_last_batch:
-            place = "/forgetting" if self.forgetting is not None else "/greedy_last_batch"
-            raise InvalidInput.at(place, f"is not simulated for {self.policy.name}")
+        unfit = {
+            "/forgetting": self.forgetting is not None,
+            "/greedy_last_batch": self.greedy_last_batch,
+            "/guardrail": self.guardrail is not None,
+        }
+        for place, asked in unfit.items():
+            if asked:
+                raise InvalidInput.at(place, f"is not simulated for {self.policy.name}")
 
     def _check_stop(self, problem: Problem, run: Run) -> None:
         if self.stop is None:
@@ -98,6 +107,16 @@ class PolicyLearnerFactory(Struct, frozen=True):
             raise InvalidInput.at("/stop", "judges rates: rewards must lie in [0, 1]")
         if run.schedule.sequential:
             raise InvalidInput.at("/stop", "needs run.batches: it is judged after each")
+
+    def _check_guardrail(self, run: Run) -> None:
+        if self.guardrail is None:
+            return
+        if run.unwanted is None:
+            raise InvalidInput.at("/guardrail", "needs run.unwanted: how often the event happens")
+        if run.schedule.sequential:
+            raise InvalidInput.at("/guardrail", "needs run.batches: it is looked at after each")
+        if self.stop is not None or self.greedy_last_batch:
+            raise InvalidInput.at("/guardrail", "may not stand beside stop or greedy_last_batch")
 
     def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the run
         """Return the run's batches."""
@@ -117,6 +136,10 @@ class PolicyLearnerFactory(Struct, frozen=True):
         sums = MemorySums(self.policy.statistic, problem, replications)
         memory = create_memory(sums, self.forgetting, late=late)
         learner = PolicyLearner(arm_draws, problem, memory, greedy_last=self.greedy_last_batch)
+        if self.guardrail is not None:
+            unwanted = np.tile(np.array(run.unwanted), (replications, 1))
+            guarded = GuardedLearner(learner, memory, self.guardrail, unwanted, rng)
+            return ScheduledLearner(guarded, run.schedule, run.feedback)
         if self.stop is None:
             return ScheduledLearner(learner, run.schedule, run.feedback)
         stoppable = ValueRemainingLearner(learner, memory, self.stop, replications, rng)

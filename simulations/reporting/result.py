@@ -102,6 +102,7 @@ class Result(Struct, frozen=True, eq=False):
             "simple_regret": lambda s: s.simple_regret,
             "sends_to_decision": lambda s: s.sends_to_decision,
             "worst_dip": lambda s: s.worst_dip,
+            "unwanted": lambda s: s.unwanted,
         }
         for name, measure in measures.items():
             for part in Estimate.__struct_fields__:

@@ -56,7 +56,7 @@ def result_rows(outcomes: Sequence[LearnerOutcome], run: Run) -> list[tuple[str,
 
 def result_notes(outcomes: Sequence[LearnerOutcome], run: Run) -> list[str]:
     """Write a note for each test that was planned for more than the campaign."""
-    return [
+    needs = [
         f"{summary.label} needs {summary.needs:,} decisions, the campaign has "
         f"{run.horizon:,}: "
         + (
@@ -66,6 +66,11 @@ def result_notes(outcomes: Sequence[LearnerOutcome], run: Run) -> list[str]:
         )
         for summary in summarise(outcomes, run)
         if summary.needs is not None
+    ]
+    return needs + [
+        f"{summary.label}: {number(summary.unwanted.mean)} unwanted events."
+        for summary in summarise(outcomes, run)
+        if summary.unwanted is not None
     ]
 
 

@@ -88,6 +88,7 @@ class Summary(Struct, frozen=True):
             not ended before, it ships nothing.
         worst_dip: largest distance behind sending only the control.
         curve: regret after so many decisions.
+        unwanted: expected unwanted events in a replication; None without `run.unwanted`.
     """
 
     label: str
@@ -101,6 +102,7 @@ class Summary(Struct, frozen=True):
     worst_dip: Estimate
     curve: list[CurvePoint]
     needs: int | None = None
+    unwanted: Estimate | None = None
 
 
 class LearnerOutcome(Struct, frozen=True, eq=False):
@@ -115,8 +117,11 @@ class LearnerOutcome(Struct, frozen=True, eq=False):
         """Number of finished replications."""
         return len(self.record.wrong)
 
-    def summary(self, after: int) -> Summary:
-        """Summarise over replications, with so many decisions after the campaign."""
+    def summary(self, after: int, unwanted: Sequence[float] | None = None) -> Summary:
+        """Summarise over replications, with so many decisions after the campaign.
+
+        `unwanted` is the chance of the unwanted event by arm.
+        """
         record = self.record
         return Summary(
             label=self.label,
@@ -130,6 +135,11 @@ class LearnerOutcome(Struct, frozen=True, eq=False):
             worst_dip=Estimate.from_values(record.worst_dip),
             curve=self.curve(),
             needs=self.needs,
+            unwanted=(
+                None
+                if unwanted is None
+                else Estimate.from_values(record.sends @ np.asarray(unwanted))
+            ),
         )
 
     def curve(self) -> list[CurvePoint]:
@@ -150,4 +160,4 @@ def _standard_error(values: FloatArray) -> FloatArray:
 
 def summarise(outcomes: Sequence[LearnerOutcome], run: Run) -> list[Summary]:
     """Summarise each learner."""
-    return [outcome.summary(run.decisions_after) for outcome in outcomes]
+    return [outcome.summary(run.decisions_after, run.unwanted) for outcome in outcomes]

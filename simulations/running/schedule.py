@@ -65,6 +65,10 @@ class Run(Parameters, frozen=True):
         Meta(description="decisions after the campaign, with what it shipped; as many by default"),
     ] = None
     replications: Annotated[Positive, Meta(description="independent repetitions")] = 1000
+    unwanted: Annotated[
+        tuple[Annotated[float, Meta(ge=0, le=1)], ...] | None,
+        Meta(description="chance of an unwanted event, such as a complaint, of each arm's emails"),
+    ] = None
     seed: Annotated[
         int, Meta(ge=0, le=2**63 - 1, description="the same seed gives the same numbers")
     ] = 0

@@ -133,6 +133,7 @@ class RetentionBatch:
             "inference_state": retained.inference_state,
             "senders": retained.senders,
             "verdicts": retained.verdicts,
+            "guardrails": retained.guardrails,
             "removed_before": self._removed_before(),
         }
         self._transaction.execute(insert(retained_sums).values(row))
@@ -256,6 +257,7 @@ def read_retained(transaction: Transaction, record: ExperimentRecord) -> Retaine
         func.coalesce(retained_sums.c.senders, b""),
         retained_sums.c.removed_before,
         func.coalesce(retained_sums.c.verdicts, b""),
+        func.coalesce(retained_sums.c.guardrails, b""),
     )
     condition = retained_sums.c.experiment_id == record.id
     row = transaction.execute(query.where(condition)).first()

@@ -78,6 +78,7 @@ inference_states = Table(
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
     Column("senders", FormattedBlob("inference_states.senders", SENDERS_FORMAT)),
     Column("verdicts", FormattedBlob("inference_states.verdicts", 1)),
+    Column("guardrails", FormattedBlob("inference_states.guardrails", 1)),
 )
 
 # Claims that held when they were made, for pages alone: no sum, so no audit compares them.
@@ -106,6 +107,7 @@ retained_sums = Table(
     Column("senders", FormattedBlob("retained_sums.senders", SENDERS_FORMAT)),
     Column("removed_before", Double),  # null where none was noted yet
     Column("verdicts", FormattedBlob("retained_sums.verdicts", 1)),
+    Column("guardrails", FormattedBlob("retained_sums.guardrails", 1)),
 )
 
 # Probabilities of every arm that decisions of one snapshot and eligible set were drawn from, where

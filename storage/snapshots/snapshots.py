@@ -54,6 +54,7 @@ _COLUMNS = (
     snapshots.c.allocation_rule,
     func.coalesce(inference_states.c.senders, b""),
     func.coalesce(inference_states.c.verdicts, b""),
+    func.coalesce(inference_states.c.guardrails, b""),
 )
 _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
@@ -248,6 +249,7 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "content": snapshot.inference_state,
         "senders": snapshot.senders,
         "verdicts": snapshot.verdicts,
+        "guardrails": snapshot.guardrails,
     }
     transaction.execute(_INSERT_STATE, state)
     newest = {"of_experiment": record.id, "of_version": snapshot.version}

@@ -12,6 +12,7 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.fold import rebuild
 from bandits.engine.sums import Sums, load_sums
 from bandits.inference.event_verdict_counts import EventVerdictCounts
+from bandits.inference.guardrail_sums import COUNTS, GuardrailSums
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.store.fold import LogAudit
@@ -107,6 +108,7 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
             older=audit.snapshot is not None and SenderSums.is_older(audit.snapshot.senders),
         ),
         _compare_verdicts(logged.verdicts, stored.verdicts),
+        *_compare_guardrails(logged.guardrails, stored.guardrails, derivable=derivable),
         *(
             VerifyReport(
                 f"data_quality.{name}",
@@ -182,6 +184,20 @@ def _compare_verdicts(logged: EventVerdictCounts, stored: EventVerdictCounts) ->
     """Compare counts of judged events, in the places that either has."""
     keys = tuple(sorted({*logged.keys, *stored.keys}))
     return VerifyReport("verdicts.counts", logged.spread(keys), stored.spread(keys))
+
+
+def _compare_guardrails(
+    logged: GuardrailSums, stored: GuardrailSums, *, derivable: bool
+) -> list[VerifyReport]:
+    """Compare sums of guardrails; bets rest on probabilities, as `_compare_inference` says."""
+    heights = stored.heights | logged.heights
+    names = {"counts": slice(COUNTS), **({"bets": slice(COUNTS, None)} if derivable else {})}
+    return [
+        VerifyReport(
+            f"guardrails.{name}", logged.spread(heights, rows), stored.spread(heights, rows)
+        )
+        for name, rows in names.items()
+    ]
 
 
 def _report_progress(

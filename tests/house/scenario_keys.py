@@ -16,6 +16,7 @@ import msgspec
 from simulations.ab_tests.procedures import PROCEDURES
 from simulations.environments import KINDS
 from simulations.learner_config import LearnerConfig
+from simulations.learners.guarded import GuardrailRule
 from simulations.learners.memory import DecisionForgetting
 from simulations.learners.remaining_value import ValueRemainingRule
 from simulations.running.delays import Feedback
@@ -42,6 +43,7 @@ def keys() -> str:
     parts += [
         section("`policy.forgetting`", DecisionForgetting),
         section("`policy.stop`", ValueRemainingRule),
+        section("`policy.guardrail`", GuardrailRule),
     ]
     parts += [section(f"`policy.params` of `{n}`", kind) for n, kind in PROCEDURES.items()]
     parts.append("\n`policy.params` of a policy are on [the policies' page](policies.md).\n")

@@ -28,12 +28,17 @@ from webapp.webhooks.signal_recorder import RefusedSignal
 
 # Names of JSON objects, by the path to them.
 DOCUMENTS = {
-    "configuration": "version experiment arms",
+    "configuration": "version experiment arms acts",
     "configuration/experiment": (
         "key slots policy reward name exclude control floor holdout forgetting context"
         " assignment learn_every_seconds await_activation send_within_seconds strict starts_at"
-        " ends_at retention_days attribution machine_rules"
+        " ends_at retention_days attribution machine_rules guardrails paused"
     ),
+    "configuration/experiment/guardrails": "event limit worse_than_control action scope",
+    "configuration/acts": (
+        "guardrail variants at emails events control_emails control_events version undone"
+    ),
+    "configuration/acts/guardrail": "event limit worse_than_control action scope",
     "configuration/experiment/slots": "key variants kind name",
     "configuration/experiment/slots/variants": "key payload name paused",
     "configuration/experiment/policy": "name params",
@@ -53,12 +58,14 @@ DOCUMENTS = {
         "name key slots exclude metrics window maturity goal context assignment holdout"
         " floor await_activation send_within strict starts_at ends_at retention_days machine_rules"
         " policy"
-        " parameters learn_every forgetting forgetting_time version attribution answers plan seen"
-        " edits"
+        " parameters learn_every forgetting forgetting_time version attribution guardrails paused"
+        " answers plan seen edits"
     ),
     "draft/slots": "kind key name variants control paste",
     "draft/slots/variants": "key name text html percent more paused cost",
     "draft/exclude": "levels",
+    "draft/paused": "levels",
+    "draft/guardrails": "event on amount kind action scope",
     "draft/metrics": "name weight count low high",
     "draft/window": "amount unit",
     "draft/maturity": "amount unit",

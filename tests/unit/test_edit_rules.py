@@ -42,6 +42,8 @@ FREE: list[dict[str, Any]] = [
     {"ends_at": "2026-12-01T00:00:00Z"},
     {"retention_days": 30},
     {"machine_rules": 1},
+    {"guardrails": [{"event": "complaint", "limit": 0.003}]},
+    {"paused": [{"subject": "b"}]},
     {"send_within_seconds": 3600},
     {"control": {"subject": "a", "discount": "d0"}},  # as it was, now spelled out
     {"policy": {"name": "thompson"}},

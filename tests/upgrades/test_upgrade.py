@@ -79,6 +79,8 @@ CHANGED = (  # places of answers that are other ones on purpose
     "no email to this recipient that it can count for",  # was: no email was chosen for it
     "/rows_per_minute: more",
     "/dry_run: more",
+    "/guardrails: more",
+    "/declaration/paused: more",
 )
 NOT_OURS = {"alembic_version", "sqlite_sequence"}
 

@@ -43,6 +43,7 @@ def init(app: Flask, settings: Settings) -> None:
         decisions,
         downloads,
         experiment_list,
+        guardrail_undo,
         history,
         lifecycle,
         preview,

@@ -103,6 +103,14 @@ def heading(key: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+_PLURALS = {"delivered": "delivered", "reply": "replies"}
+
+
+def event_plural(name: str) -> str:
+    """Name the events of a kind: "unsubscribes"."""
+    return _PLURALS.get(name, f"{phrase(name).removesuffix('s')}s")
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Write a fraction as per cent: 18.3 %; below .1 % with its two leading digits."""
     if value is None or not isfinite(value):
@@ -208,6 +216,7 @@ def init(app: Flask) -> None:
     for function in (
         count,
         phrase,
+        event_plural,
         heading,
         percent,
         chance,

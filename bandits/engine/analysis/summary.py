@@ -21,6 +21,7 @@ from bandits.results import (
     ArmResult,
     EligibleSetCount,
     GroupResult,
+    GuardrailReport,
     HistoryPoint,
     Results,
     SlotResult,
@@ -41,6 +42,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
     senders: Sequence[SenderAlarm] = (),
     eligible_sets: Sequence[EligibleSetCount] = (),
     excluded_bounces: int = 0,
+    guardrails: GuardrailReport = GuardrailReport(),  # noqa: B008 - frozen, and never filled
 ) -> Results:
     """Assemble results of the newest sums, the shares, the findings and the history.
 
@@ -84,6 +86,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
         statements.reset,
         interactions(analysis),
         event_results(analysis),
+        guardrails,
     )
 
 
@@ -112,7 +115,6 @@ def _arm(analysis: Analysis, arm: int, shares: FloatArray | None) -> ArmResult:
     active = analysis.active
     counts, slots = active.counts, active.experiment.slots
     variants = active.configuration.arms[arm].variants
-    paused = {(s.key, v.key) for s in slots for v in s.variants if v.paused}
     chosen = {s.key: v for s, v in zip(slots, variants, strict=True)}
     chance, loss = analysis.outlook[1].get(arm, (None, None))
     return ArmResult(
@@ -120,7 +122,7 @@ def _arm(analysis: Analysis, arm: int, shares: FloatArray | None) -> ArmResult:
         chosen,
         label(active.configuration, arm),
         control=arm == active.control,
-        paused=any(pair in paused for pair in chosen.items()),
+        paused=active.experiment.is_paused(chosen),
         sent=round(counts.sent[arm]),
         complete=round(counts.complete[arm]),
         reward=float(counts.reward[arm]),

@@ -448,6 +448,19 @@ VARIED = [
         },
     },
     {"policy": {"name": "uniform", "params": {"weights": [1, 2.5, 0]}}, "holdout": 0.0},
+    {
+        "guardrails": [
+            {"event": "bounce", "limit": 0.0123456789, "action": "pause", "scope": "variant"},
+            {"event": "refund", "worse_than_control": 1.5},
+        ],
+        "paused": [{"subject_line": "b", "discount": "d0"}],
+    },
+    {
+        "slots": [{"key": "subject", "variants": [{"key": k} for k in "abc"]}],
+        "exclude": [],
+        "control": {"subject": "a"},
+        "paused": [{"subject": "c"}],
+    },
 ]
 
 

@@ -152,6 +152,7 @@ REASONS = {
     "lifts move": "lifts_move",
     "split wrong": "split",
     "many events": "few_days",
+    "guarded": "few_days",
     "shipped": "leads",
 }
 

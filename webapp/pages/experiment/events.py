@@ -13,9 +13,8 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
 from webapp.pages.experiment.results_view import BarScale, missing_reasons
-from webapp.pages.formatting import amount, heading, phrase
+from webapp.pages.formatting import amount, event_plural, heading, phrase
 
-_PLURALS = {"delivered": "delivered", "reply": "replies"}
 _FIRST_ROWS = 3  # versions shown at once, with the control; others are a click away
 _MOST_ROWS = 12  # versions on the page; the file has all
 _MOST_COLUMNS = 6  # side by side; with more, each version is a block of figures
@@ -177,7 +176,7 @@ def _groups(event: EventResult) -> list[EventGroup]:
 
 def _columns(event: EventResult, shown: Sequence[int], control: int) -> list[EventColumn]:
     """Make the column of an event's rate and, where it has a value, that of its value."""
-    word = _PLURALS.get(event.name, f"{phrase(event.name).removesuffix('s')}s")
+    word = event_plural(event.name)
     recipe = "" if event.weight is None else f"{amount(event.weight)} ×"
     valued = event.arms[0].closed_value is not None
     rate = Measure(is_rate=True, total="", mean=heading(word), amount="", events=word)

@@ -9,6 +9,7 @@ from bandits.actors import actor_of
 from bandits.experiment import Experiment
 from bandits.inference.sender_checks import SenderAlarm
 from bandits.results import Health, Results
+from webapp.pages.experiment.guardrail_text import GuardrailNote, guardrail_view
 from webapp.pages.experiment.labels import Measure
 from webapp.pages.formatting import actor_name, count, duration_text, percent, plural
 
@@ -68,6 +69,7 @@ def health_checks(
         _voided(health),
         _excluded_bounces(health),
         *(_sender(alarm, labels, measure) for alarm in health.senders),
+        *(_guardrail(note) for note in guardrail_view(experiment, results).in_force),
         _eligible_sets(health),
     ]
     if experiment.context:
@@ -169,6 +171,11 @@ def _sender(alarm: SenderAlarm, labels: Sequence[str], measure: Measure) -> Heal
     remedy = " If the key was stolen, revoke it and void what it did."
     tone: Tone = "wrong" if alarm.check in {"split", "cancelled"} else "watch"
     return HealthCheck(tone, title[0].upper() + title[1:], sentence + remedy, actor)
+
+
+def _guardrail(note: GuardrailNote) -> HealthCheck:
+    """Report what a guardrail did."""
+    return HealthCheck("watch", note.title, note.sentence)
 
 
 def _eligible_sets(health: Health) -> HealthCheck | None:

@@ -30,6 +30,7 @@ LIVE_PARTS = (
     "events",
     "parts",
     "answers",
+    "guardrails",
     "health",
 )
 
@@ -61,6 +62,7 @@ def live_results(key: str) -> ResponseReturnValue:
         "others": bool(view.others),
         "parts": len(view.parts) > 1,
         "answers": bool(view.answers),
+        "guardrails": view.guardrails.shown,
     }
     parts = {
         n: render_template(f"experiment/live/{n}.html", **context)

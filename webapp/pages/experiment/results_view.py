@@ -10,6 +10,7 @@ from bandits.inference.intervals import Finding, Interval
 from bandits.results import ArmResult, Results, VariantResult
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
+from webapp.pages.experiment.guardrail_text import GuardrailView, guardrail_view
 from webapp.pages.experiment.health import HealthCheck, health_checks
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
 from webapp.pages.experiment.questions import Answer, answer_questions
@@ -123,6 +124,7 @@ class ResultsView(Struct, frozen=True):
     scales: BarScales
     health: tuple[HealthCheck, ...]
     answers: tuple[Answer, ...]
+    guardrails: GuardrailView
     sent: int
     complete: int
     final: bool
@@ -218,6 +220,7 @@ def results_view(record: ExperimentRecord, results: Results, now: float) -> Resu
         _scales(arms, parts),
         health_checks(experiment, results, quoted_labels, measure),
         answer_questions(record, results),
+        guardrail_view(experiment, results),
         sent,
         complete,
         is_final(record, now),

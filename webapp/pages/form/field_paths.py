@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from webapp.pages.form.form_model import TypedExperiment
+from webapp.pages.formatting import event_plural
 
 PAYLOADS = {"subject_line": "text", "content": "html", "discount": "percent"}
 _LABELS = {
@@ -39,6 +40,12 @@ _LABELS = {
     "machine_rules": "Opens and clicks of machines",
     "context": "What is known of recipients",
     "exclude": "Left-out combinations",
+    "paused": "Paused combinations",
+    "guardrails": "Guardrails",
+    "on": "On",
+    "amount": "Limit",
+    "action": "What happens then",
+    "scope": "What is watched",
 }
 
 _ORDER = [
@@ -65,7 +72,9 @@ _ORDER = [
     "await_activation",
     "send_within",
     "attribution",
+    "guardrails",
     "exclude",
+    "paused",
     "assignment",
     "holdout",
     "floor",
@@ -95,8 +104,11 @@ def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911
             return f"slots/{slot}/key"
         case ["control", *slot]:
             return f"slots/{_slot_index(form, slot)}/control"
-        case ["exclude", rule, *slot]:
-            return f"exclude/{rule}/levels/{_slot_index(form, slot)}"
+        case [("exclude" | "paused") as rules, rule, *slot]:
+            return f"{rules}/{rule}/levels/{_slot_index(form, slot)}"
+        case ["guardrails", number, *leaf]:
+            rows = [i for i, guardrail in enumerate(form.guardrails) if guardrail.on == "yes"]
+            return f"guardrails/{rows[int(number)]}/{'on' if leaf == ['event'] else 'amount'}"
         case ["reward", "metrics", name, leaf, *_]:
             names = [m.name.strip() for m in form.metrics]
             return f"metrics/{names.index(name)}/{leaf}" if name in names else "metrics"
@@ -149,6 +161,10 @@ def title_of(field: str, form: TypedExperiment) -> str:
             place = form.context[int(row)].name.strip() or f"Feature {int(row) + 1}"
         case ["exclude", row, *_]:
             return f"Left-out combination {int(row) + 1}"
+        case ["paused", row, *_]:
+            return f"Paused combination {int(row) + 1}"
+        case ["guardrails", row, leaf]:
+            place = f"Guardrail on {event_plural(form.guardrails[int(row)].event)}"
         case ["parameters", _, name]:
             return name.replace("_", " ").capitalize()
         case [name, *_]:

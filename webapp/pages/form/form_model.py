@@ -87,6 +87,21 @@ class TypedMetric(Struct, frozen=True):
     high: str = "1"
 
 
+class TypedGuardrail(Struct, frozen=True):
+    """A guardrail: its event, whether it is on, and its limit.
+
+    Attributes:
+        kind: ``limit``, a part of emails in per cent, or ``times``, a multiple of the control's.
+    """
+
+    event: str = ""
+    on: str = ""
+    amount: str = ""
+    kind: str = "limit"
+    action: str = "pause"
+    scope: str = "arm"
+
+
 class TypedFeature(Struct, frozen=True):
     """A feature of the context."""
 
@@ -152,6 +167,8 @@ class TypedExperiment(Struct, frozen=True):
     forgetting_time: TypedDuration = TypedDuration()
     version: str = ""
     attribution: str = ""
+    guardrails: tuple[TypedGuardrail, ...] = ()
+    paused: tuple[TypedExclusion, ...] = ()
 
 
 class TypedAnswers(Struct, frozen=True):
@@ -213,6 +230,13 @@ METRICS = {
     "unsubscribe": TypedMetric("unsubscribe", "-5"),
     "other": TypedMetric(),
 }
+
+# Guardrails that every form offers, off until somebody wants them.
+GUARDRAILS = (
+    TypedGuardrail("complaint", amount="0.3"),
+    TypedGuardrail("bounce", amount="1"),
+    TypedGuardrail("unsubscribe", amount="1"),
+)
 
 
 def new_slot(kind: str) -> TypedSlot:

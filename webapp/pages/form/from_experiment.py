@@ -8,6 +8,7 @@ import msgspec
 
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.features import Feature
+from bandits.guardrails import Guardrail
 from bandits.versions import Configuration
 from webapp.pages.form.fields import typed_text
 from webapp.pages.form.form_model import (
@@ -15,6 +16,7 @@ from webapp.pages.form.form_model import (
     TypedExclusion,
     TypedExperiment,
     TypedFeature,
+    TypedGuardrail,
     TypedMetric,
     TypedMoment,
     TypedSlot,
@@ -73,7 +75,19 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
         forgetting=forgetting,
         forgetting_time=forgetting_time,
         version=str(configuration.version),
+        guardrails=tuple(map(_guardrail, experiment.guardrails)),
+        paused=tuple(
+            TypedExclusion(tuple(_level(slot, rule.get(slot.key)) for slot in experiment.slots))
+            for rule in experiment.paused
+        ),
     )
+
+
+def _guardrail(guardrail: Guardrail) -> TypedGuardrail:
+    kind, amount = "times", typed_text(guardrail.worse_than_control)
+    if guardrail.limit is not None:
+        kind, amount = "limit", _percent(guardrail.limit)
+    return TypedGuardrail(guardrail.event, "yes", amount, kind, guardrail.action, guardrail.scope)
 
 
 def _slot(slot: Slot, control: str, costs: Mapping[str, float]) -> TypedSlot:

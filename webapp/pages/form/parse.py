@@ -17,6 +17,7 @@ from bandits.experiment import (
     Variant,
 )
 from bandits.features import CategoryFeature, Feature, NumberFeature
+from bandits.guardrails import Guardrail
 from bandits.identifiers import letter_name
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
@@ -27,6 +28,7 @@ from webapp.pages.form.form_model import (
     TypedExclusion,
     TypedExperiment,
     TypedFeature,
+    TypedGuardrail,
     TypedMetric,
     TypedSlot,
     TypedVariant,
@@ -78,11 +80,31 @@ def parse_experiment(form: TypedExperiment) -> Experiment:
         ),
         attribution=_attribution(form.attribution),
         machine_rules=_machine_rules(errors, form.machine_rules),
+        guardrails=tuple(
+            _guardrail(errors, f"guardrails/{i}", typed)
+            for i, typed in enumerate(form.guardrails)
+            if typed.on == "yes"
+        ),
+        paused=tuple(_exclusion(e, slots) for e in form.paused),
     )
     faults = errors.faults or cross_field_faults(form, experiment)
     if faults:
         raise InvalidInput(faults)
     return experiment
+
+
+def _guardrail(errors: FieldErrors, place: str, typed: TypedGuardrail) -> Guardrail:
+    amount = errors.required_number(f"{place}/amount", typed.amount.replace("%", ""))
+    is_limit = typed.kind != "times"
+    if is_limit and not 0 < amount < 100:  # noqa: PLR2004 - per cent
+        errors.add(f"{place}/amount", "enter a number above 0 and below 100 %")
+    return Guardrail(
+        typed.event.strip(),
+        limit=round(amount / 100, 12) if is_limit else None,
+        worse_than_control=None if is_limit else amount,
+        action="alert" if typed.action == "alert" else "pause",
+        scope="variant" if typed.scope == "variant" else "arm",
+    )
 
 
 def _attribution(typed: str) -> Literal["last", "all"] | None:

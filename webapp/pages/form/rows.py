@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from bandits.errors import Fault, InvalidInput
 from webapp.pages.form.form_model import (
+    GUARDRAILS,
     MAIN_FIELDS,
     METRICS,
     TypedExclusion,
@@ -58,7 +59,7 @@ def _apply_button(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case 
                 return _without_slot(form, int(slot))
             case ["remove", "slots", slot, "variants", variant]:
                 return without_variant(form, int(slot), int(variant))
-            case ["remove", ("metrics" | "context" | "exclude") as rows, row]:
+            case ["remove", ("metrics" | "context" | "exclude" | "paused") as rows, row]:
                 return replace(form, **{rows: _without(getattr(form, rows), int(row))})
     except (ValueError, KeyError, IndexError):
         pass
@@ -74,32 +75,38 @@ def without_empty_rows(form: F) -> F:
         metrics=tuple(m for m in form.metrics if m.name.strip() or m not in METRICS.values()),
         context=tuple(f for f in form.context if not f.blank),
         exclude=tuple(e for e in form.exclude if any(e.levels)),
+        paused=tuple(e for e in form.paused if any(e.levels)),
     )
 
 
 def with_empty_rows(form: F) -> F:
-    """Add empty variants to a slot without any."""
+    """Add empty variants to a slot without any, and the guardrails that every form offers."""
     slots = tuple(s if s.variants else replace(s, variants=_TWO) for s in form.slots)
-    return replace(form, slots=slots)
+    events = {g.event for g in form.guardrails}
+    offered = (g for g in GUARDRAILS if g.event not in events)
+    return replace(form, slots=slots, guardrails=(*form.guardrails, *offered))
 
 
 def without_variant(form: F, slot: int, variant: int) -> F:
-    """Remove a variant; the control and the exclusions go on naming the same variants."""
+    """Remove a variant; the control and rules of combinations name the same variants."""
 
     def remove(typed: TypedSlot) -> TypedSlot:
         control = _shifted(typed.control, variant)
         return replace(typed, variants=_without(typed.variants, variant), control=control or "0")
 
-    exclude = tuple(
-        TypedExclusion(
-            tuple(
-                _shifted(level, variant) if i == slot else level
-                for i, level in enumerate(exclusion.levels)
+    def shifted(rules: tuple[TypedExclusion, ...]) -> tuple[TypedExclusion, ...]:
+        return tuple(
+            TypedExclusion(
+                tuple(
+                    _shifted(level, variant) if i == slot else level
+                    for i, level in enumerate(rule.levels)
+                )
             )
+            for rule in rules
         )
-        for exclusion in form.exclude
-    )
-    return replace(_in_slot(form, slot, remove), exclude=exclude)
+
+    exclude, paused = shifted(form.exclude), shifted(form.paused)
+    return replace(_in_slot(form, slot, remove), exclude=exclude, paused=paused)
 
 
 def _shifted(position: str, removed: int) -> str:
@@ -117,7 +124,8 @@ def _with_slot(form: F, kind: str) -> F:
 
 def _without_slot(form: F, slot: int) -> F:
     exclude = tuple(TypedExclusion(e.levels[:slot] + e.levels[slot + 1 :]) for e in form.exclude)
-    return replace(form, slots=_without(form.slots, slot), exclude=exclude)
+    paused = tuple(TypedExclusion(e.levels[:slot] + e.levels[slot + 1 :]) for e in form.paused)
+    return replace(form, slots=_without(form.slots, slot), exclude=exclude, paused=paused)
 
 
 def _in_slot(form: F, slot: int, change: Callable[[TypedSlot], TypedSlot]) -> F:

@@ -19,12 +19,12 @@ class FormStep(Struct, frozen=True):
 
 STEPS = MappingProxyType(
     {
-        "parts": FormStep("What are we testing?", ("name", "key", "slots", "exclude")),
+        "parts": FormStep("What are we testing?", ("name", "key", "slots", "exclude", "paused")),
         "success": FormStep(
             "What counts as success?",
             (
                 *("metrics", "goal", "window", "maturity", "machine_rules", "await_activation"),
-                *("send_within", "attribution"),
+                *("send_within", "attribution", "guardrails"),
             ),
         ),
         "audience": FormStep(
