@@ -23,8 +23,11 @@ class Diagnostics(Struct, frozen=True):
     Attributes:
         rows: n.
         effective_rows: (Σw)² / Σw², so many rows sent by the target itself would say as much.
+        expected_rows: the same as the log's probabilities make it expected, before anything was
+            drawn: lower where the rows that matter most were not drawn. None where the log does not
+            have the probability of every arm.
         mean_weight: 1 within its standard error, where logged propensities are right.
-        mean_weight_se: that standard error.
+        mean_weight_se: the larger of the observed one and the one expected.
         largest_weight: of a single row.
         support: share of the target's emails that the log could have sent; None where the log
             does not have the probability of every arm.
@@ -36,6 +39,7 @@ class Diagnostics(Struct, frozen=True):
 
     rows: int
     effective_rows: float
+    expected_rows: float | None
     mean_weight: float
     mean_weight_se: float
     largest_weight: float
@@ -49,11 +53,16 @@ class Diagnostics(Struct, frozen=True):
         """Compute them from the weights (n,) of a target's view."""
         rounds = view.rounds
         squares = float((weights**2).sum())
+        expected = _expected_squares(view)
+        error = standard_error(weights)
+        if expected is not None:
+            error = max(error, sqrt(max(expected - rounds.n, 0.0)) / rounds.n)
         return cls(
             rounds.n,
             float(weights.sum()) ** 2 / squares if squares > 0 else 0.0,
+            None if expected is None else rounds.n**2 / max(expected, 1.0),
             float(weights.mean()),
-            standard_error(weights),
+            error,
             float(weights.max()),
             _support(view),
             float(rounds.rewards.mean()),
@@ -68,16 +77,18 @@ class Diagnostics(Struct, frozen=True):
                 f"{100 * (1 - self.support):.1f} % of the target's emails are ones that the log "
                 "never sent, so it says nothing about them"
             )
-        if self.effective_rows < LEAST_EFFECTIVE:
+        effective = self.effective_rows
+        if self.expected_rows is not None:
+            effective = min(effective, self.expected_rows)
+        if effective < LEAST_EFFECTIVE:
             return (
                 f"the log has {self.rows:,} rows, but says as much about this target as "
-                f"{self.effective_rows:,.0f} rows that it had sent; at least "
-                f"{LEAST_EFFECTIVE:.0f} are needed"
+                f"{effective:,.0f} rows that it had sent; at least {LEAST_EFFECTIVE:.0f} are needed"
             )
-        if self.effective_rows < LEAST_SHARE * self.rows:
+        if effective < LEAST_SHARE * self.rows:
             return (
-                f"only {100 * self.effective_rows / self.rows:.2f} % of the rows count for this "
-                f"target; at least {100 * LEAST_SHARE:.0f} % are needed"
+                f"only {100 * effective / self.rows:.2f} % of the rows count for this target; at "
+                f"least {100 * LEAST_SHARE:.0f} % are needed"
             )
         deviation = abs(self.mean_weight - 1)
         if deviation > max(_MOST_DEVIATION * self.mean_weight_se, 1e-9):
@@ -87,6 +98,24 @@ class Diagnostics(Struct, frozen=True):
                 "the rows that would matter most were never drawn"
             )
         return None
+
+
+def too_few_rows(weights: FloatArray) -> str | None:
+    """Say in words why weights (n,), of which some may be below 0, are too few; else None."""
+    n, squares = len(weights), float((weights**2).sum())
+    effective = float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+    if effective < max(LEAST_EFFECTIVE, LEAST_SHARE * n):
+        return f"{n:,} rows say as much as {effective:,.0f} of the target's own, which is too few"
+    return None
+
+
+def _expected_squares(view: TargetView) -> float | None:
+    """Return the expected sum of squared weights, given the probabilities of every arm."""
+    logged, probabilities = view.rounds.probabilities, view.probabilities
+    if logged is None or probabilities is None:
+        return None
+    possible = logged > 0
+    return float((probabilities[possible] ** 2 / logged[possible]).sum())
 
 
 def _support(view: TargetView) -> float | None:

@@ -8,7 +8,9 @@ from msgspec import Struct
 from bandits.array_types import FloatArray
 from simulations.evaluation.score_intervals import standard_error
 
-EstimatorName = Literal["ipw", "snipw", "dm", "dr", "sndr", "switch_dr", "dros"]
+EstimatorName = Literal[
+    "ipw", "snipw", "dm", "dr", "sndr", "switch_dr", "dros", "mips", "slot_wise"
+]
 
 _SLOPE_FACTOR = 6**0.5 - 1  # of Su, Srinath and Krishnamurthy, theorem 3
 _NORMAL_95 = 1.96
@@ -29,6 +31,12 @@ class WeightedRounds(Struct, frozen=True, eq=False):
     rewards: FloatArray
     baseline: FloatArray
     predicted: FloatArray
+
+    @classmethod
+    def plain(cls, weights: FloatArray, rewards: FloatArray) -> "WeightedRounds":
+        """Make them of weights and rewards (n,) alone, without a model."""
+        zeros = np.zeros(len(rewards))
+        return cls(weights, rewards, zeros, zeros)
 
     @property
     def residuals(self) -> FloatArray:
@@ -189,12 +197,12 @@ def slope(candidates: list[Scores]) -> Scores:
     of all before it.
 
     Args:
-        candidates: in ascending order of their deviation, so of falling bias.
+        candidates: of one estimator at several parameters; the larger deviation is the less biased.
 
     Source: Su, Srinath and Krishnamurthy (2020), Adaptive estimator selection for off-policy
     evaluation.
     """
-    ordered = sorted(candidates[::-1], key=lambda scores: -scores.standard_error)
+    ordered = sorted(candidates, key=lambda scores: -scores.standard_error)
     values = [scores.value for scores in ordered]
     widths = [_NORMAL_95 * scores.standard_error for scores in ordered]
     for j in range(1, len(ordered)):

@@ -1,4 +1,4 @@
-"""Log reader: logs of this engine, of the Open Bandit Dataset, of VW, and tables by column names."""
+"""Log reader: logs of this engine, of obp's dataset, of VW, and tables by column names."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +34,7 @@ class LogFileColumns(Struct, frozen=True):
         context: what describes the recipient.
         time: when it was sent; without it, rows are in the order of sending.
         probabilities: of every arm, one column for each, in the order of the arms' names.
+        names: of all arms, where the log may not have sent each; those that it sent, unless given.
     """
 
     arm: str
@@ -42,6 +43,7 @@ class LogFileColumns(Struct, frozen=True):
     context: tuple[str, ...] = ()
     time: str | None = None
     probabilities: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def read_log(  # noqa: PLR0913 - by keyword, each with a default
@@ -86,8 +88,18 @@ def read_log(  # noqa: PLR0913 - by keyword, each with a default
         if not set(table.column_names) >= _OBD_COLUMNS:
             detail = f"{path}: name its columns; it is no log that tells by itself what they mean"
             raise InvalidInput.at("", detail)
-        columns = LogFileColumns("item_id", "click", "propensity_score")
+        items = _obd_items(path, table)
+        columns = LogFileColumns("item_id", "click", "propensity_score", names=items)
     return _read_table(path, table, columns, low, high)
+
+
+def _obd_items(path: Path, table: pa.Table) -> tuple[str, ...]:
+    """Name the items of the Open Bandit Dataset, which its file of items beside the log lists."""
+    items = path.with_name("item_context.csv")
+    count = int(np.max(table["item_id"].to_numpy())) + 1
+    if items.exists():
+        count = max(count, pa_csv.read_csv(items).num_rows)
+    return tuple(map(str, range(count)))
 
 
 def _description(path: Path, table: pa.Table) -> bytes | None:
@@ -188,9 +200,11 @@ def _read_table(
     values = table[columns.arm].to_pylist()
     if None in values:
         raise InvalidInput.at("/arms", f"row {values.index(None)} is empty")
-    whole = all(isinstance(value, int) for value in values)
-    names = sorted(set(values)) if whole else sorted(set(map(str, values)))
-    places = {str(name): arm for arm, name in enumerate(names)}
+    names = columns.names or tuple(map(str, sorted(set(values))))
+    places = {name: arm for arm, name in enumerate(names)}
+    unlisted = {str(value) for value in values} - set(names)
+    if unlisted:
+        raise InvalidInput.at("/arms", f"{min(unlisted)!r} is not among the arms' names")
     arms = np.array([places[str(value)] for value in values])
     probabilities = None
     if columns.probabilities:
@@ -208,7 +222,7 @@ def _read_table(
         probabilities,
         np.hstack(encodings) if encodings else None,
         times=None if columns.time is None else _seconds(table[columns.time]),
-        names=tuple(map(str, names)),
+        names=names,
         low=_end(low, min(0.0, float(np.nanmin(rewards)))),
         high=_end(high, max(1.0, float(np.nanmax(rewards)))),
     )

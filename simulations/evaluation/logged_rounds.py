@@ -109,7 +109,8 @@ class LoggedRounds(Struct, frozen=True, eq=False):
             other = "is not the probability of the arm that was sent"
             refuse_rows("propensities", differs, self.propensities, other)
         if self.eligible is not None:
-            refuse_rows("eligible", ~self.eligible.any(axis=1), self.arms, "has no eligible arm")
+            nothing = ~np.any(self.eligible, axis=1)
+            refuse_rows("eligible", nothing, self.arms, "was sent where no arm was eligible")
             refuse_rows("arms", ~self.eligible[sent], self.arms, "was not eligible")
         if self.times is not None:
             back = np.flatnonzero(np.diff(self.times) < 0)
@@ -206,13 +207,13 @@ def check_distribution(name: str, rows: FloatArray) -> None:
     Raises:
         InvalidInput: at ``/{name}``, with the row.
     """
-    refuse_rows(name, (rows < 0).any(axis=1), rows.min(axis=1), "is a negative probability")
+    refuse_rows(name, np.any(rows < 0, axis=1), rows.min(axis=1), "is a negative probability")
     sums = rows.sum(axis=1)
     refuse_rows(name, np.abs(sums - 1) > _SUM_TOLERANCE, sums, "is the sum, which must be 1")
 
 
 def refuse_rows(
-    name: str, wrong: BoolArray, values: Sequence[float] | AnyArray, detail: str
+    name: str, wrong: AnyArray, values: Sequence[float] | AnyArray, detail: str
 ) -> None:
     """Refuse rows (n,) of a field, if there are any, by the first one and its value.
 

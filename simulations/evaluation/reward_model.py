@@ -86,7 +86,7 @@ class RewardModel(Parameters, frozen=True, kw_only=True):
         if self.kind == "logistic":
             return _logistic_weights(features, rewards, self.penalty)
         gram = features.T @ features + self.penalty * np.eye(features.shape[1])
-        return np.linalg.solve(gram, features.T @ rewards)
+        return np.asarray(np.linalg.solve(gram, features.T @ rewards), dtype=np.float64)
 
 
 def _fit_by_arm(model: RewardModel, fitted: LoggedRounds, contexts: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.random import SFC64, Generator, SeedSequence
 
 from bandits.allocation import apply_floor
-from bandits.array_types import BoolArray, FloatArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
@@ -262,7 +262,7 @@ class PolicyState:
         return out
 
 
-def _by_eligible(rounds: LoggedRounds) -> list[tuple[BoolArray, FloatArray]]:
+def _by_eligible(rounds: LoggedRounds) -> list[tuple[BoolArray, IntArray]]:
     """List distinct eligible sets (K,), each with its rows."""
     if rounds.eligible is None:
         return [(np.ones(rounds.n_arms, dtype=np.bool_), np.arange(rounds.n))]

@@ -145,7 +145,7 @@ def _table(
         "subject": [_hash_anew(subject, record.salt) for subject in hashes],
         "arm": [description.arms[arm] for arm in rows.arms.tolist()],
         "propensity": rows.propensities,
-        "probabilities": _lists(rows.probabilities, ~np.isnan(rows.probabilities).any(axis=1)),
+        "probabilities": _lists(rows.probabilities, np.isfinite(rows.probabilities[:, 0])),
         "eligible": _lists(rows.eligible, None),
         "reward": rows.rewards,
         "state": rows.states,
