@@ -20,7 +20,7 @@ from simulations.evaluation.estimators import (
     ipw,
     switch_dr,
 )
-from simulations.evaluation.learning import LearningPolicy, value_while_learning
+from simulations.evaluation.learning import LEAST_STEPS, LearningPolicy, value_while_learning
 from simulations.evaluation.logged_rounds import LoggedRounds, as_floats, check_shape
 from simulations.evaluation.policy_evaluation import IntervalKind, PolicyEvaluation, ValueEstimate
 from simulations.evaluation.reward_model import RewardModel
@@ -159,6 +159,12 @@ def _evaluate_learning(
     """Value a policy that learns along; diagnostics are of the log's own policy."""
     diagnostics = Diagnostics.of(LoggedPolicy().view(rounds), np.ones(rounds.n))
     learning = value_while_learning(rounds, target, model, level, seed)
+    if learning.steps < LEAST_STEPS:
+        refusal = (
+            f"of the log's {rounds.n:,} rows the policy would have drawn {learning.steps:,.0f}, "
+            f"and at least {LEAST_STEPS} are needed"
+        )
+        return PolicyEvaluation(target.label, (), diagnostics, refusal, rounds.notes, level)
     estimate = ValueEstimate(
         "sequential_dr", learning.value, learning.low, learning.high, learning.se, "orders"
     )
@@ -217,7 +223,8 @@ class _ScoredView:
     def predictions(self) -> FloatArray:
         """Predicted rewards, (n, K)."""
         if self._predictions is None:
-            self._predictions = self._model.cross_fit(self.view.rounds, self._rng)
+            of_log = self._model.cross_fit(self.view.whole, self._rng)
+            self._predictions = of_log[self.view.whole.n - self.view.rounds.n :]
         return self._predictions
 
     def weighted(self, name: str) -> WeightedRounds:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from bandits.array_types import FloatArray
 
 _MOST_BET = 0.75  # of what a bet could lose at most
-_BISECTIONS = 60
+_BISECTIONS = 40
 _PRIOR_VARIANCE = 0.25  # of scores, counted as one of them
 _MOST_BLOCKS = 2000  # that a bootstrap draws from; more rows are drawn in blocks
 

@@ -31,14 +31,18 @@ class TargetView(Struct, frozen=True, eq=False):
         rounds: those n rounds.
         probabilities: (n, K), or None where only that of the arm that was sent is known.
         sent: (n,) the target's probability of the arm that was sent.
+        whole: the log, which may begin before those rounds.
     """
 
     rounds: LoggedRounds
     probabilities: FloatArray | None
     sent: FloatArray
+    whole: LoggedRounds
 
     @classmethod
-    def of(cls, rounds: LoggedRounds, probabilities: FloatArray) -> "TargetView":
+    def of(
+        cls, rounds: LoggedRounds, probabilities: FloatArray, whole: LoggedRounds | None = None
+    ) -> "TargetView":
         """Make it of every arm's probability, (n, K).
 
         Raises:
@@ -51,7 +55,8 @@ class TargetView(Struct, frozen=True, eq=False):
             outside = np.where(rounds.eligible, 0.0, probabilities).sum(axis=1)
             detail = "of its probability is on arms that were not eligible"
             refuse_rows("target", outside > 0, outside, detail)
-        return cls(rounds, probabilities, probabilities[np.arange(rounds.n), rounds.arms])
+        sent = probabilities[np.arange(rounds.n), rounds.arms]
+        return cls(rounds, probabilities, sent, whole or rounds)
 
 
 class Target(Protocol):
@@ -115,7 +120,7 @@ class LoggedPolicy(Struct, frozen=True):
 
     def view(self, rounds: LoggedRounds) -> TargetView:
         """Return the log's own probabilities."""
-        return TargetView(rounds, rounds.probabilities, rounds.propensities)
+        return TargetView(rounds, rounds.probabilities, rounds.propensities, rounds)
 
 
 class WithoutArm(Struct, frozen=True):
@@ -188,7 +193,7 @@ class FrozenPolicy(Struct, frozen=True, eq=False):
         learning = PolicyState(self.made(), rounds, self.floor, self.seed)
         learning.learn(rounds.take(slice(0, cut)))
         rest = rounds.take(slice(cut, None))
-        return TargetView.of(rest, learning.probabilities(rest))
+        return TargetView.of(rest, learning.probabilities(rest), rounds)
 
 
 class PolicyState:

@@ -120,7 +120,9 @@ def test_export_hashes_subjects_anew(store, maker, tmp_path):
     for ending in keys:
         content = (tmp_path / f"{ending}.parquet").read_bytes()
         assert b"recipient-" not in content
-        assert not any(subject in content or subject.hex().encode() in content for subject in stored)
+        assert not any(
+            subject in content or subject.hex().encode() in content for subject in stored
+        )
 
 
 def test_export_leaves_out_what_does_not_count(store, maker, tmp_path):
@@ -187,7 +189,9 @@ def test_export_command_writes_the_file_and_counts(store, maker, database_url, t
     key = maker.make("spring", 2, days_ago=1)
     maker.days(key, 1, 30, by_variant(a=0.5, b=0.5))
     path = tmp_path / "log.csv"
-    result = CliRunner().invoke(log, ["export", "--database", database_url, key, "--out", str(path)])
+    result = CliRunner().invoke(
+        log, ["export", "--database", database_url, key, "--out", str(path)]
+    )
     assert (result.exit_code, result.output) == (0, f"30 decisions are in {path}\n")
     assert msgspec.json.decode((tmp_path / "log.csv.json").read_bytes())["experiment"] == key
     assert sys.getsizeof(path.read_bytes()) > 30
