@@ -148,7 +148,7 @@ def test_both_outcomes_occur_at_the_smallest_floor():
     def by_one_estimator(rounds, target, resamples):
         return evaluate(rounds, target, estimators=["ipw"], resamples=resamples // 10)
 
-    world = WORLDS["floor .0002, .20"]._replace(scale=1.6)
+    world = WORLDS["floor .0002, .20"]._replace(scale=3.0)
     figures, refusals = measure(world, LOGS, 21, by_one_estimator)
     assert 0.1 * LOGS < len(refusals) < 0.9 * LOGS
     assert len(figures["ipw"].errors) == LOGS - len(refusals)
