@@ -29,6 +29,7 @@ from simulations.evaluation.score_intervals import (
     betting_interval,
     bootstrap_totals,
     studentized_interval,
+    sum_blocks,
 )
 from simulations.evaluation.slot_weights import additive_weights, marginal_weights
 from simulations.evaluation.targets import (
@@ -306,9 +307,10 @@ def _bootstrap(
     scores: Mapping[str, Scores], resampling: _Resampling
 ) -> dict[str, tuple[float, float]]:
     """Bound each estimate by how resampled rounds scatter about it."""
-    parts = [of_name.columns for of_name in scores.values()]
-    ones = np.ones((len(parts[0]), 1))
-    totals = bootstrap_totals(np.hstack([*parts, ones]), resampling.rng, resampling.resamples)
+    parts = [sum_blocks(of_name.columns) for of_name in scores.values()]
+    n = len(next(iter(scores.values())).numerators)
+    sizes = sum_blocks(np.ones((n, 1)))
+    totals = bootstrap_totals(np.hstack([*parts, sizes]), resampling.rng, resampling.resamples)
     rows = totals[:, -1]
     width = parts[0].shape[1]
     intervals = {}

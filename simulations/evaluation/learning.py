@@ -17,6 +17,7 @@ from simulations.evaluation.reward_model import RewardModel
 from simulations.evaluation.targets import PolicyState
 
 _GROWTH = 0.1  # rows, of those so far, after which the policy is prepared anew
+_LEAST_ROWS = 20  # at a time
 _QUANTILE = 0.05  # of ratios that limit how many rows are taken
 LEAST_STEPS = 100  # emails that it learned from, for its value to be shown
 
@@ -125,7 +126,7 @@ def _value_of_order(
     smallest: list[FloatArray] = []
     limit = float(rounds.propensities.min())
     while start < len(rows):
-        size = max(rounds.n_arms, int(_GROWTH * start))
+        size = max(_LEAST_ROWS, int(_GROWTH * start))
         part = rows[start : start + size]
         start += size
         seen = rounds.take(part)

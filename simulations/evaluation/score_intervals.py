@@ -79,20 +79,21 @@ def _earlier_variances(scores: FloatArray) -> FloatArray:
     return np.concatenate([[_PRIOR_VARIANCE], variances[:-1]])
 
 
-def bootstrap_totals(columns: FloatArray, rng: Generator, resamples: int) -> FloatArray:
-    """Sum columns (n, c) over resampled rounds: (resamples, c), with numbers of Poisson's law.
+def sum_blocks(columns: FloatArray) -> FloatArray:
+    """Sum columns (n, c) over blocks of neighbours, 2,000 where there are more rows."""
+    n = len(columns)
+    if n <= _MOST_BLOCKS:
+        return columns
+    return np.add.reduceat(columns, np.arange(_MOST_BLOCKS) * n // _MOST_BLOCKS, axis=0)
 
-    More than 2,000 rows are resampled in as many blocks of neighbours.
+
+def bootstrap_totals(blocks: FloatArray, rng: Generator, resamples: int) -> FloatArray:
+    """Sum columns (b, c) over resampled blocks: (resamples, c), each taken by Poisson's law.
 
     Source: Chamandy, Muralidharan, Najmi and Naidu (2012), Estimating uncertainty for massive data
     streams.
     """
-    n = len(columns)
-    if n > _MOST_BLOCKS:
-        edges = np.arange(_MOST_BLOCKS) * n // _MOST_BLOCKS
-        columns = np.add.reduceat(columns, edges, axis=0)
-    counts = rng.poisson(1.0, (resamples, len(columns))).astype(np.float64)
-    return counts @ columns
+    return rng.poisson(1.0, (resamples, len(blocks))).astype(np.float64) @ blocks
 
 
 def studentized_interval(

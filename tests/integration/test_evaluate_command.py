@@ -1,7 +1,10 @@
 """`bandits evaluate` as a person types it, on exported logs and on tables of their own."""
 
 import json
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,3 +135,27 @@ def test_evaluate_names_what_does_not_fit_in_one_line(bandits, table, arguments,
     assert (status, out) == (2, "")
     assert detail in err
     assert err.count("\n") == 1
+
+
+PAGE = (Path(__file__).parents[2] / "docs/simulations.md").read_text("utf-8")
+CHAPTER = PAGE.partition("## Evaluate a policy on a log")[2].partition("\n## ")[0]
+COMMANDS = re.findall(r"^bandits evaluate .*$", CHAPTER, re.MULTILINE)
+
+
+def test_chapter_on_evaluation_shows_commands_that_run(bandits, exported, table, monkeypatch):
+    monkeypatch.chdir(exported.parent)
+    table.rename("log.csv")
+    assert len(COMMANDS) == 4
+    for command in COMMANDS:
+        status, out, err = bandits(*shlex.split(command)[1:])
+        assert (status, err) == (0, ""), command
+        assert out
+    assert (exported.parent / "answer.html").exists()
+
+
+def test_chapter_on_evaluation_shows_python_that_runs(capsys):
+    (block,) = re.findall(r"^```python\n(.*?)^```", CHAPTER, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/simulations.md", "exec"), names)  # noqa: S102 - our own page
+    assert names["result"].refusal is None
+    assert capsys.readouterr().out.count("reward per email") == 4

@@ -142,7 +142,7 @@ def test_export_leaves_out_what_does_not_count(store, maker, tmp_path):
     assert not ids & {str(d.decision_id) for d in decisions[:5]}
     assert read_log(path).n == 35
     assert read_log(path, states=["matured", "closed", "pending"]).n == 45
-    with pytest.raises(InvalidInput, match="nothing in it has matured"):
+    with pytest.raises(InvalidInput, match=r"nothing in it has matured"):
         read_log(path, states=["closed"])
 
 

@@ -11,7 +11,11 @@ from bandits.errors import InvalidInput
 from simulations import LogFileColumns, evaluate, read_log
 
 COLUMNS = LogFileColumns("sent", "won", "p")
-TABLE = "sent,won,p,age,kind,at,pa,pb\na,1,0.4,20,x,3,0.4,0.6\nb,0,0.6,40,y,1,0.4,0.6\na,0,0.4,30,,2,0.4,0.6\n"
+TABLE = """sent,won,p,age,kind,at,pa,pb
+a,1,0.4,20,x,3,0.4,0.6
+b,0,0.6,40,y,1,0.4,0.6
+a,0,0.4,30,,2,0.4,0.6
+"""
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_read_log_counts_arms_that_were_not_sent(write):
     columns = LogFileColumns("sent", "won", "p", names=("c", "b", "a"))
     rounds = read_log(write(TABLE), columns)
     assert (rounds.n_arms, rounds.arms.tolist()) == (3, [2, 1, 2])
-    with pytest.raises(InvalidInput, match="/arms: 'b' is not among the arms' names"):
+    with pytest.raises(InvalidInput, match=r"/arms: 'b' is not among the arms' names"):
         read_log(write(TABLE), LogFileColumns("sent", "won", "p", names=("c", "a")))
 
 
@@ -73,9 +77,9 @@ def test_read_log_names_what_does_not_fit(write, text, columns, detail):
 
 
 def test_read_log_that_is_not_there(tmp_path):
-    with pytest.raises(InvalidInput, match="cannot read"):
+    with pytest.raises(InvalidInput, match=r"cannot read"):
         read_log(tmp_path / "nowhere.parquet")
-    with pytest.raises(InvalidInput, match="cannot read"):
+    with pytest.raises(InvalidInput, match=r"cannot read"):
         read_log(tmp_path / "nowhere.json")
 
 

@@ -88,13 +88,13 @@ def test_rounds_refuse_another_shape_and_say_which(field, value, shape):
 
 
 def test_rounds_refuse_no_rows_twin_names_and_an_empty_range():
-    with pytest.raises(InvalidInput, match="^/arms: must have shape"):
+    with pytest.raises(InvalidInput, match=r"^/arms: must have shape"):
         LoggedRounds([], [], [])
-    with pytest.raises(InvalidInput, match="^/names: must be different"):
+    with pytest.raises(InvalidInput, match=r"^/names: must be different"):
         LoggedRounds(**GOOD | {"names": ("a", "b", "a")})
-    with pytest.raises(InvalidInput, match="^/high: must be a finite number above low"):
+    with pytest.raises(InvalidInput, match=r"^/high: must be a finite number above low"):
         LoggedRounds(**GOOD | {"low": 1.0, "high": 1.0})
-    with pytest.raises(InvalidInput, match="^/rewards: must be an array of numbers"):
+    with pytest.raises(InvalidInput, match=r"^/rewards: must be an array of numbers"):
         LoggedRounds(**GOOD | {"rewards": ["a"] * N})
 
 
@@ -104,5 +104,5 @@ def test_take_keeps_all_columns_and_times_only_in_order():
     assert part.times.tolist() == [1, 4]
     assert part.probabilities.shape == (2, 3)
     assert rounds.take(np.array([4, 0])).times is None
-    with pytest.raises(InvalidInput, match="has no arm 'x'; it has 0, 1, 2"):
+    with pytest.raises(InvalidInput, match=r"has no arm 'x'; it has 0, 1, 2"):
         rounds.arm("x")

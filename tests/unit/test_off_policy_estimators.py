@@ -114,7 +114,7 @@ def test_marginal_weights_use_the_named_slots_alone():
     np.testing.assert_allclose(marginal_weights(view, [0]), [0.2 / 0.7] * 2 + [0.8 / 0.3] * 2)
     np.testing.assert_allclose(marginal_weights(view, [0, 1]), target / logged)
     for wrong in ([], [2]):
-        with pytest.raises(InvalidInput, match="must be some of 0 to 1"):
+        with pytest.raises(InvalidInput, match=r"must be some of 0 to 1"):
             marginal_weights(view, wrong)
 
 
@@ -223,7 +223,7 @@ def test_random_folds_leave_out_the_round_itself():
 
 def test_reward_model_refuses_odds_of_rewards_beyond_one():
     rounds = LoggedRounds([0, 1], [0, 5], [0.5, 0.5], high=10.0)
-    with pytest.raises(InvalidInput, match="/kind: must be ridge where rewards are not in"):
+    with pytest.raises(InvalidInput, match=r"/kind: must be ridge where rewards are not in"):
         RewardModel(kind="logistic").cross_fit(rounds, np.random.default_rng(0))
 
 
@@ -263,13 +263,13 @@ def test_evaluate_by_another_target_names_what_is_wrong():
         with pytest.raises(InvalidInput, match=detail):
             evaluate(rounds, target)
     alone = LoggedRounds(rounds.arms, rounds.rewards, rounds.propensities)
-    with pytest.raises(InvalidInput, match="needs the probability of every arm"):
+    with pytest.raises(InvalidInput, match=r"needs the probability of every arm"):
         evaluate(alone, WithoutArm("1"))
-    with pytest.raises(InvalidInput, match="/estimators: 'magic' is none of ipw, snipw"):
+    with pytest.raises(InvalidInput, match=r"/estimators: 'magic' is none of ipw, snipw"):
         evaluate(rounds, [1, 0, 0], estimators=["magic"])
     with pytest.raises(InvalidInput, match=r"/predictions: must have shape \(n, K\)"):
         evaluate(rounds, [1, 0, 0], predictions=np.zeros((400, 2)))
-    with pytest.raises(InvalidInput, match="/slot_levels: are needed"):
+    with pytest.raises(InvalidInput, match=r"/slot_levels: are needed"):
         evaluate(rounds, [1, 0, 0], estimators=["slot_wise"])
-    with pytest.raises(InvalidInput, match="/level"):
+    with pytest.raises(InvalidInput, match=r"/level"):
         evaluate(rounds, [1, 0, 0], level=1.0)

@@ -1,4 +1,4 @@
-"""Targets give their probabilities in every round, and refusals say in words why a log cannot tell."""
+"""Targets give their probabilities in every round, and refusals say why a log cannot tell."""
 
 import json
 
@@ -43,9 +43,9 @@ def test_fixed_shares_are_shared_out_among_eligible_arms():
     probabilities = target.view(rounds).probabilities
     expected = np.where((rounds.arms == 2)[:, None], [0.2, 0.3, 0.5], [0.4, 0.6, 0.0])
     np.testing.assert_allclose(probabilities, expected, atol=1e-12)
-    with pytest.raises(InvalidInput, match="0 is the share of the arms that were eligible"):
+    with pytest.raises(InvalidInput, match=r"0 is the share of the arms that were eligible"):
         FixedShares.always("c").view(rounds)
-    with pytest.raises(InvalidInput, match="on arms that were not eligible"):
+    with pytest.raises(InvalidInput, match=r"on arms that were not eligible"):
         evaluate(rounds, np.tile([0.2, 0.3, 0.5], (600, 1)))
     assert (target.label, FixedShares.always("c").label) == (
         "split a 0.2, b 0.3, c 0.5",
@@ -145,7 +145,8 @@ def test_evaluation_is_refused_below_a_hundred_effective_rows():
 
 def test_evaluation_is_refused_below_one_row_in_a_hundred():
     reason = refusal(drawn(n=40_000, row=(0.99, 0.005, 0.005)), FixedShares.always("b"))
-    assert reason.startswith("only 0.") and reason.endswith("at least 1 % are needed")
+    assert reason.startswith("only 0.")
+    assert reason.endswith("at least 1 % are needed")
 
 
 def test_evaluation_is_refused_where_the_log_never_sent_an_arm():
