@@ -18,8 +18,6 @@ from bandits.registry import make
 from simulations.csv_log import LogColumns, read_log
 from simulations.evaluation.evaluation import evaluate as run_evaluation
 from simulations.evaluation.learning import LearningPolicy
-from simulations.evaluation.log_reader import LogFileColumns
-from simulations.evaluation.log_reader import read_log as read_rounds
 from simulations.evaluation.targets import (
     FixedShares,
     FrozenPolicy,
@@ -27,6 +25,8 @@ from simulations.evaluation.targets import (
     Target,
     WithoutArm,
 )
+from simulations.log_reader import LogFileColumns
+from simulations.log_reader import read_log as read_rounds
 from simulations.replay import ReplayResult, sent_unequally
 from simulations.replay import replay as run_replay
 from simulations.reporting.evaluation_report import check_report_path, write_evaluations

@@ -44,8 +44,8 @@ class WeightedRounds(Struct, frozen=True, eq=False):
         return self.rewards - self.predicted
 
 
-class Scores(Struct, frozen=True, eq=False):
-    """Scores whose mean, or ratio of sums, is an estimate.
+class RoundScores(Struct, frozen=True, eq=False):
+    """RoundScores whose mean, or ratio of sums, is an estimate.
 
     Attributes:
         numerators: (n,).
@@ -113,31 +113,31 @@ class Scores(Struct, frozen=True, eq=False):
         return standard_error(centred)
 
 
-def ipw(rounds: WeightedRounds) -> Scores:
+def ipw(rounds: WeightedRounds) -> RoundScores:
     """Inverse propensity weighting: the mean of weighted rewards.
 
     Source: Horvitz and Thompson (1952); Strehl, Langford, Li and Kakade (2010).
     """
-    return Scores(rounds.weights * rounds.rewards)
+    return RoundScores(rounds.weights * rounds.rewards)
 
 
-def snipw(rounds: WeightedRounds) -> Scores:
+def snipw(rounds: WeightedRounds) -> RoundScores:
     """Self-normalised inverse propensity weighting: weighted rewards over the sum of weights.
 
     Source: Swaminathan and Joachims (2015), The self-normalized estimator.
     """
-    return Scores(rounds.weights * rounds.rewards, rounds.weights)
+    return RoundScores(rounds.weights * rounds.rewards, rounds.weights)
 
 
-def dm(rounds: WeightedRounds) -> Scores:
+def dm(rounds: WeightedRounds) -> RoundScores:
     """Direct method: the reward that the model expects. Its error is the model's own.
 
     Source: Beygelzimer and Langford (2009), The offset tree.
     """
-    return Scores(rounds.baseline)
+    return RoundScores(rounds.baseline)
 
 
-def dr(rounds: WeightedRounds) -> Scores:
+def dr(rounds: WeightedRounds) -> RoundScores:
     """Doubly robust: the model's expectation, and weighted residuals.
 
     With predictions from earlier rounds alone it is the augmented inverse propensity weighted
@@ -146,29 +146,29 @@ def dr(rounds: WeightedRounds) -> Scores:
     Source: Dudík, Langford and Li (2011); for adaptive logs Hadad, Hirshberg, Zhan, Wager and
     Athey (2021), section 2.
     """
-    return Scores(rounds.baseline + rounds.weights * rounds.residuals)
+    return RoundScores(rounds.baseline + rounds.weights * rounds.residuals)
 
 
-def sndr(rounds: WeightedRounds) -> Scores:
+def sndr(rounds: WeightedRounds) -> RoundScores:
     """Self-normalised doubly robust: residuals over the sum of weights.
 
     Source: Thomas and Brunskill (2016), section on weighted doubly robust, in one step.
     """
-    return Scores(rounds.weights * rounds.residuals, rounds.weights, rounds.baseline)
+    return RoundScores(rounds.weights * rounds.residuals, rounds.weights, rounds.baseline)
 
 
-def switch_dr(rounds: WeightedRounds, tau: float | None = None) -> Scores:
+def switch_dr(rounds: WeightedRounds, tau: float | None = None) -> RoundScores:
     """Switch to the model where a weight exceeds τ; by SLOPE's choice unless it is given.
 
     Source: Wang, Agarwal and Dudík (2017), Optimal and adaptive off-policy evaluation.
     """
     if tau is not None:
         kept = rounds.weights * (rounds.weights <= tau)
-        return Scores(rounds.baseline + kept * rounds.residuals, parameter=tau)
+        return RoundScores(rounds.baseline + kept * rounds.residuals, parameter=tau)
     return slope([switch_dr(rounds, float(t)) for t in _scale(rounds.weights)])
 
 
-def dros(rounds: WeightedRounds, lam: float | None = None) -> Scores:
+def dros(rounds: WeightedRounds, lam: float | None = None) -> RoundScores:
     """Doubly robust with optimistic shrinkage: weights w become λw / (w² + λ).
 
     Source: Su, Dimakopoulou, Krishnamurthy and Dudík (2020), Doubly robust off-policy evaluation
@@ -177,7 +177,7 @@ def dros(rounds: WeightedRounds, lam: float | None = None) -> Scores:
     if lam is None:
         return slope([dros(rounds, float(size) ** 2) for size in _scale(rounds.weights)])
     shrunk = rounds.weights if np.isinf(lam) else _shrunk(rounds.weights, lam)
-    return Scores(rounds.baseline + shrunk * rounds.residuals, parameter=lam)
+    return RoundScores(rounds.baseline + shrunk * rounds.residuals, parameter=lam)
 
 
 def _shrunk(weights: FloatArray, lam: float) -> FloatArray:
@@ -190,7 +190,7 @@ def _scale(weights: FloatArray) -> FloatArray:
     return np.append(np.geomspace(0.5, largest, _CANDIDATES - 1), np.inf)
 
 
-def slope(candidates: list[Scores]) -> Scores:
+def slope(candidates: list[RoundScores]) -> RoundScores:
     """Choose among estimates whose bias falls and whose deviation rises: SLOPE.
 
     From the least biased one on it goes to smaller deviations as long as each interval meets those

@@ -13,7 +13,7 @@ from simulations.evaluation.diagnostics import Diagnostics, too_few_rows
 from simulations.evaluation.estimators import (
     ESTIMATORS,
     EstimatorName,
-    Scores,
+    RoundScores,
     WeightedRounds,
     dr,
     dros,
@@ -237,7 +237,7 @@ class _ScoredView:
         sent = self.predictions[np.arange(rounds.n), rounds.arms]
         return WeightedRounds(self.weights, rounds.rewards, baseline, sent)
 
-    def betting(self, scores: Scores, level: float) -> tuple[float, float]:
+    def betting(self, scores: RoundScores, level: float) -> tuple[float, float]:
         """Bound the mean of doubly robust scores by betting."""
         rounds = self.view.rounds
         span = rounds.high - rounds.low
@@ -293,7 +293,7 @@ def _estimate_all(
 
 
 def _estimate_by_bootstrap(
-    scores: Mapping[str, Scores], resampling: _Resampling
+    scores: Mapping[str, RoundScores], resampling: _Resampling
 ) -> list[ValueEstimate]:
     """Estimate by scores whose intervals are their own bootstrap's."""
     intervals = _bootstrap(scores, resampling)
@@ -304,7 +304,7 @@ def _estimate_by_bootstrap(
 
 
 def _bootstrap(
-    scores: Mapping[str, Scores], resampling: _Resampling
+    scores: Mapping[str, RoundScores], resampling: _Resampling
 ) -> dict[str, tuple[float, float]]:
     """Bound each estimate by how resampled rounds scatter about it."""
     parts = [sum_blocks(of_name.columns) for of_name in scores.values()]

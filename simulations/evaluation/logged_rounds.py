@@ -142,8 +142,8 @@ class LoggedRounds(Struct, frozen=True, eq=False):
             InvalidInput: there is no such arm.
         """
         if name not in self.names:
-            known = ", ".join(self.names[:20])
-            raise InvalidInput.at("", f"the log has no arm {name!r}; it has {known}")
+            others = ", ".join(self.names[:20])
+            raise InvalidInput.at("", f"the log has no arm {name!r}; it has {others}")
         return self.names.index(name)
 
     def take(self, rows: IntArray | slice) -> "LoggedRounds":

@@ -13,8 +13,8 @@ from bandits.engine import Engine
 from bandits.errors import InvalidInput, NotFound
 from bandits.schemas import Request
 from simulations.evaluation.evaluation import evaluate
-from simulations.evaluation.log_reader import read_log
 from simulations.evaluation.targets import LoggedPolicy
+from simulations.log_reader import read_log
 from storage.commands import log
 from storage.log.export import METADATA, export_log
 from storage.snapshots import observations

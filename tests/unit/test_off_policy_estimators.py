@@ -8,7 +8,7 @@ from bandits.errors import InvalidInput
 from simulations import FixedShares, LoggedRounds, RewardModel, WithoutArm, evaluate
 from simulations.evaluation.estimators import (
     ESTIMATORS,
-    Scores,
+    RoundScores,
     WeightedRounds,
     dm,
     dr,
@@ -70,9 +70,9 @@ def test_slope_takes_the_smallest_deviation_that_agrees_with_the_less_biased():
     rng = np.random.default_rng(3)
     noise = rng.normal(size=400)
     noise -= noise.mean()
-    wide, narrow, wrong = (Scores(noise * s + m) for s, m in ((5, 1.0), (1, 1.1), (0.1, 9.0)))
+    wide, narrow, wrong = (RoundScores(noise * s + m) for s, m in ((5, 1.0), (1, 1.1), (0.1, 9.0)))
     assert slope([wrong, wide, narrow]) is narrow
-    assert slope([wide, Scores(noise * 0.1 + 1.2), narrow]).value == pytest.approx(1.2)
+    assert slope([wide, RoundScores(noise * 0.1 + 1.2), narrow]).value == pytest.approx(1.2)
     assert slope([wide]) is wide
 
 
@@ -119,7 +119,7 @@ def test_marginal_weights_use_the_named_slots_alone():
 
 
 def test_betting_interval_holds_where_scores_are_rare_and_large():
-    """Scores of 0, and of 40 in one round of a hundred: the normal interval misses far more."""
+    """RoundScores of 0, and of 40 in one round of a hundred: the normal interval misses far more."""
     chance, size, n, runs = 0.01, 40.0, 400, 400
     mean = chance * size
     bounds = Bounds(np.zeros(n), np.full(n, size))
@@ -149,7 +149,7 @@ def test_betting_interval_shrinks_and_stays_within_the_range():
 
 def test_studentized_interval_agrees_with_the_normal_one_where_nothing_is_skew():
     rng = np.random.default_rng(7)
-    scores = Scores(rng.normal(2, 1, 5000))
+    scores = RoundScores(rng.normal(2, 1, 5000))
     columns = np.hstack([scores.columns, np.ones((5000, 1))])
     totals = bootstrap_totals(columns, rng, 2000)
     resampled = scores.from_totals(totals[:, :-1], totals[:, -1])
