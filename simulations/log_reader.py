@@ -79,10 +79,11 @@ def read_log(  # noqa: PLR0913 - by keyword, each with a default
     try:
         if columns is None and path.suffix in _VW_ENDINGS:
             return _read_vw(path, low, high)
-        table = pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
+        encoded = _description(path) if columns is None else None
+        table = _table(path, encoded)
     except (OSError, pa.ArrowInvalid) as error:
         raise InvalidInput.at("", f"cannot read {path}: {error}") from None
-    if columns is None and (encoded := _description(path, table)) is not None:
+    if encoded is not None:
         return _read_exported(table, encoded, low, high, states, whole_rows=whole_rows)
     if columns is None:
         if not set(table.column_names) >= _OBD_COLUMNS:
@@ -102,12 +103,30 @@ def _obd_items(path: Path, table: pa.Table) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _description(path: Path, table: pa.Table) -> bytes | None:
-    metadata = table.schema.metadata or {}
+def _description(path: Path) -> bytes | None:
+    """Read what an exported log says of itself; None of any other file."""
+    if path.suffix == ".parquet":
+        return (pq.read_schema(path).metadata or {}).get(_METADATA)
     beside = Path(f"{path}.json")
-    if _METADATA in metadata:
-        return bytes(metadata[_METADATA])
     return beside.read_bytes() if path.suffix == ".csv" and beside.exists() else None
+
+
+def _table(path: Path, encoded: bytes | None) -> pa.Table:
+    """Read a table; the texts of an exported one are texts, also where they look like numbers."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path)
+    if encoded is None:
+        return pa_csv.read_csv(path)
+    described = msgspec.json.decode(encoded)
+    features = described.get("features", ())
+    categories = [f"context.{f['name']}" for f in features if f["kind"] == "category"]
+    texts = ["arm", "probabilities", "eligible", "state", *categories]
+    options = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(texts, pa.string()),
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return pa_csv.read_csv(path, convert_options=options)
 
 
 def _read_exported(  # noqa: PLR0913 - as `read_log` has them

@@ -44,7 +44,7 @@ def betting_interval(scores: FloatArray, bounds: Bounds, level: float) -> tuple[
     """
     n = len(scores)
     target = log(2 / (1 - level))
-    stakes = np.sqrt(2 * target / (_earlier_variances(scores) * n))
+    stakes = np.sqrt(2 * target / (earlier_variances(scores) * n))
     rise = np.minimum(stakes, _MOST_BET / np.maximum(1 - bounds.low, 1.0))
     fall = np.minimum(stakes, _MOST_BET / np.maximum(bounds.high, 1.0))
 
@@ -70,7 +70,7 @@ def betting_interval(scores: FloatArray, bounds: Bounds, level: float) -> tuple[
     return low, max(low, high)
 
 
-def _earlier_variances(scores: FloatArray) -> FloatArray:
+def earlier_variances(scores: FloatArray) -> FloatArray:
     """Estimate the variance before each score (n,) from those before it, never 0."""
     counts = np.arange(1, len(scores) + 1)
     means = (0.5 + np.cumsum(scores)) / (counts + 1)

@@ -100,6 +100,47 @@ def test_export_of_a_personal_campaign_has_context_eligibility_and_control_group
     assert np.array_equal(rounds.probabilities[only_a], np.tile([1.0, 0.0], (only_a.sum(), 1)))
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_export_after_an_erasure_says_which_probabilities_are_known(
+    store, maker, personal, tmp_path, ending
+):
+    """An erasure empties the snapshots that knew of the recipient, and nothing sums these again."""
+    before = tmp_path / f"before.{ending}"
+    export_log(store, personal, before)
+    assert read_log(before).probabilities is not None
+    maker.engine.erase("recipient-3", by="anna@shop.example")
+    maker.send(personal, 30, TASTES, "xy")
+    maker.clock.now += 100
+    maker.engine.learn(personal)
+    after = tmp_path / f"after.{ending}"
+    export_log(store, personal, after)
+    whole, some = read_log(after, whole_rows=True), read_log(after)
+    assert some.probabilities is None
+    assert 0 < whole.n < some.n
+    assert whole.probabilities.shape == (whole.n, 2)
+    assert f"{some.n - whole.n} emails are left out: not every arm" in " ".join(whole.notes)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_export_keeps_names_that_look_like_numbers(store, maker, tmp_path, ending):
+    variants = [{"key": key, "payload": {"text": key}} for key in ("1", "02")]
+    key = maker.make(
+        "numbers",
+        days_ago=1,
+        slots=[{"key": "subject_line", "kind": "subject_line", "variants": variants}],
+        context=[{"name": "zone", "kind": "category", "values": ["01", "1"]}],
+    )
+    contexts = [{"zone": zone} for zone in ("01", "1", "7", "01")]
+    maker.engine.choose(key, [Request(f"r{i}", contexts[i]) for i in range(4)])
+    maker.clock.now += 100
+    maker.engine.learn(key)
+    path = tmp_path / f"log.{ending}"
+    export_log(store, key, path)
+    rounds = read_log(path)
+    assert rounds.names == ("1", "02")
+    assert sorted(rounds.contexts.tolist()) == [[0, 0], [0, 1], [1, 0], [1, 0]]
+
+
 def test_export_hashes_subjects_anew(store, maker, tmp_path):
     keys = ("spring", "autumn")
     for key in keys:

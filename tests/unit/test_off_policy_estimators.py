@@ -23,6 +23,7 @@ from simulations.evaluation.score_intervals import (
     Bounds,
     betting_interval,
     bootstrap_totals,
+    earlier_variances,
     standard_error,
     studentized_interval,
 )
@@ -119,7 +120,7 @@ def test_marginal_weights_use_the_named_slots_alone():
 
 
 def test_betting_interval_holds_where_scores_are_rare_and_large():
-    """RoundScores of 0, and of 40 in one round of a hundred: the normal interval misses far more."""
+    """Scores of 0, and of 40 in one round of a hundred: the normal interval misses far more."""
     chance, size, n, runs = 0.01, 40.0, 400, 400
     mean = chance * size
     bounds = Bounds(np.zeros(n), np.full(n, size))
@@ -133,6 +134,16 @@ def test_betting_interval_holds_where_scores_are_rare_and_large():
         normal_misses += abs(scores.mean() - mean) > half
     assert misses <= 0.05 * runs
     assert normal_misses > 0.05 * runs
+
+
+def test_betting_stakes_follow_earlier_scores_alone():
+    scores = np.random.default_rng(8).random(50)
+    changed = scores.copy()
+    changed[30:] = 5.0
+    one, two = earlier_variances(scores), earlier_variances(changed)
+    np.testing.assert_array_equal(one[:31], two[:31])
+    assert two[31] > 2 * one[31]
+    assert one[-1] == pytest.approx(scores.var(), rel=0.3)
 
 
 def test_betting_interval_shrinks_and_stays_within_the_range():
