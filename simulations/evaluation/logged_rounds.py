@@ -1,11 +1,12 @@
 """Logged rounds: a log as arrays, checked so that no fault of it passes for a finding."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
 
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
@@ -148,13 +149,15 @@ class LoggedRounds(Struct, frozen=True, eq=False):
 
     def take(self, rows: IntArray | slice) -> "LoggedRounds":
         """Return some of the rounds, in this order; without times where that is not theirs."""
-        parts: dict[str, Any] = {}
+        part = copy(self)  # of rounds that were checked
         for name in ("arms", "rewards", "propensities", "probabilities", "contexts", "eligible"):
             values = getattr(self, name)
-            parts[name] = None if values is None else values[rows]
+            force_setattr(part, name, None if values is None else values[rows])
         times = None if self.times is None else self.times[rows]
-        ordered = times is None or not (np.diff(times) < 0).any()
-        return replace(self, **parts, times=times if ordered else None)
+        if times is not None and (np.diff(times) < 0).any():
+            times = None
+        force_setattr(part, "times", times)
+        return part
 
 
 def as_floats(name: str, values: Any) -> FloatArray:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import update
 
 from bandits.engine import Engine
 from bandits.errors import InvalidInput, NotFound
@@ -17,6 +18,7 @@ from simulations.evaluation.targets import LoggedPolicy
 from simulations.log_reader import read_log
 from storage.commands import log
 from storage.log.export import METADATA, export_log
+from storage.schema import decisions
 from storage.snapshots import observations
 from tests.campaigns import PERSONAL, TASTES, CampaignMaker, Clock, by_variant
 
@@ -155,8 +157,6 @@ def test_export_hashes_subjects_anew(store, maker, tmp_path):
     assert [len(of_one) for of_one in hashes] == [50, 50]
     assert not hashes[0] & hashes[1]
     with store.database.reading() as transaction:
-        from storage.schema import decisions  # noqa: PLC0415 - of this check alone
-
         stored = {bytes(row.subject) for row in transaction.execute(decisions.select())}
     for ending in keys:
         content = (tmp_path / f"{ending}.parquet").read_bytes()
@@ -168,10 +168,10 @@ def test_export_hashes_subjects_anew(store, maker, tmp_path):
 
 def test_export_leaves_out_what_does_not_count(store, maker, tmp_path):
     key = maker.make("spring", 2, days_ago=1)
-    decisions = maker.send(key, 40, by_variant(a=0.5, b=0.5))
+    sent = maker.send(key, 40, by_variant(a=0.5, b=0.5))
     maker.clock.now += 100
     maker.engine.learn(key)
-    maker.engine.cancel([str(d.decision_id) for d in decisions[:5]])
+    maker.engine.cancel([str(d.decision_id) for d in sent[:5]])
     maker.send(key, 10, by_variant(a=0.0, b=0.0))
     maker.engine.learn(key)
     maker.send(key, 7, by_variant(a=0.0, b=0.0))  # no fold has seen these
@@ -180,7 +180,7 @@ def test_export_leaves_out_what_does_not_count(store, maker, tmp_path):
     table = pq.read_table(path)
     assert table["state"].to_pylist() == ["matured"] * 35 + ["pending"] * 10
     ids = set(table["decision_id"].to_pylist())
-    assert not ids & {str(d.decision_id) for d in decisions[:5]}
+    assert not ids & {str(d.decision_id) for d in sent[:5]}
     assert read_log(path).n == 35
     assert read_log(path, states=["matured", "closed", "pending"]).n == 45
     with pytest.raises(InvalidInput, match=r"nothing in it has matured"):
@@ -195,6 +195,32 @@ def test_export_in_small_portions_is_the_same(store, maker, personal, tmp_path, 
     assert len(portions) > 3
     one, many = (pq.read_table(tmp_path / f"{n}.parquet") for n in ("one", "many"))
     assert one.sort_by("decision_id").equals(many.sort_by("decision_id"))
+
+
+def test_export_has_no_probabilities_that_do_not_give_the_logged_one(store, maker, tmp_path):
+    key = maker.make("spring", 3, days_ago=2)
+    maker.days(key, 1, 20, RATES)
+    with store.database.writing() as transaction:
+        one = decisions.c.id == "email-4"
+        transaction.execute(update(decisions).where(one).values(propensity=0.123))
+    export_log(store, key, tmp_path / "log.parquet")
+    table = pq.read_table(tmp_path / "log.parquet")
+    rows = zip(table["decision_id"].to_pylist(), table["probabilities"].to_pylist(), strict=True)
+    assert [i for i, row in rows if row is None] == ["email-4"]
+
+
+def test_export_of_one_portion_is_in_the_order_of_sending(store, maker, tmp_path):
+    """Emails that wait for their activation start their clocks in another order."""
+    key = maker.make("spring", 2, days_ago=2, await_activation=True)
+    first, second = (maker.send(key, 5, by_variant(a=0.0, b=0.0)) for _ in range(2))
+    for sent in (second, first):
+        maker.clock.now += 10
+        maker.engine.activate([str(decision.decision_id) for decision in sent])
+    maker.clock.now += 100
+    maker.engine.learn(key)
+    export_log(store, key, tmp_path / "log.parquet")
+    ids = pq.read_table(tmp_path / "log.parquet")["decision_id"].to_pylist()
+    assert ids == [f"email-{i}" for i in range(10)]
 
 
 def test_export_describes_itself(store, maker, personal, tmp_path):

@@ -207,6 +207,17 @@ def test_estimates_say_how_their_intervals_are_made():
     assert (fixed["switch_dr"].parameter, fixed["dros"].parameter) == (1.5, 2.0)
 
 
+def test_tuned_estimates_lie_in_their_interval_however_biased_they_are():
+    rounds = drawn(n=3000)
+    wrong = np.full((3000, 3), 0.95)
+    shown = evaluate(rounds, [0.2, 0.3, 0.5], predictions=wrong, tau=0.0, lam=0.0)
+    for name in ("switch_dr", "dros"):
+        estimate = shown[name]
+        assert estimate.value == pytest.approx(0.95)
+        assert estimate.high == pytest.approx(0.95)
+        assert estimate.low < 0.2 * 0.2 + 0.3 * 0.5 + 0.5 * 0.3 < estimate.high
+
+
 def test_evaluation_is_a_table_a_dictionary_and_a_text(tmp_path):
     shown = evaluate(drawn(), [0.2, 0.3, 0.5], resamples=50, seed=3)
     assert shown == evaluate(drawn(), [0.2, 0.3, 0.5], resamples=50, seed=3)
