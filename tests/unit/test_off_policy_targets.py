@@ -8,6 +8,7 @@ import pytest
 from bandits.errors import InvalidInput
 from bandits.policy import AnyPolicy
 from bandits.registry import make
+from bandits.statistics import Moments
 from simulations import (
     FixedShares,
     FrozenPolicy,
@@ -207,6 +208,13 @@ def test_estimates_say_how_their_intervals_are_made():
     assert (fixed["switch_dr"].parameter, fixed["dros"].parameter) == (1.5, 2.0)
 
 
+def test_predictions_of_the_whole_log_are_those_of_the_rows_that_are_valued():
+    rounds = drawn()
+    predictions = np.repeat([[0.1], [0.6]], 300, axis=0) * np.ones(3)
+    shown = evaluate(rounds, FrozenPolicy("uniform"), predictions=predictions, estimators=["dm"])
+    assert shown["dm"].value == pytest.approx(0.6)
+
+
 def test_tuned_estimates_lie_in_their_interval_however_biased_they_are():
     rounds = drawn(n=3000)
     wrong = np.full((3000, 3), 0.95)
@@ -257,6 +265,30 @@ def test_slots_are_valued_where_whole_arms_cannot_be():
     weights = row[levels[:, 1] == 1]
     of_slot = float(first_alone @ weights / weights.sum())
     assert abs(shown["mips"].value - of_slot) < 4 * shown["mips"].se
+
+
+class CountingSplit:
+    """An equal split that keeps the counts it has learned."""
+
+    name, label, support = "counting_split", "Counting split", (0.0, 1.0)
+    statistic = Moments
+
+    def __init__(self):
+        self.counts = np.zeros(3)
+
+    def prepare(self, statistic, problem, upcoming, rng):
+        self.counts = np.array(statistic.count)
+
+    def propensities(self, prepared, contexts):
+        return np.full(3, 1 / 3)
+
+
+def test_learning_policy_learns_from_the_arms_that_it_would_send():
+    rounds = drawn(n=4000, row=(0.8, 0.1, 0.1))
+    policy = CountingSplit()
+    evaluate(rounds, LearningPolicy(policy, orders=2))
+    assert policy.counts.sum() > 200
+    np.testing.assert_allclose(policy.counts / policy.counts.sum(), [1 / 3] * 3, atol=0.07)
 
 
 def test_learning_policy_nears_the_best_arm_as_it_learns():
