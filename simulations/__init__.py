@@ -6,9 +6,10 @@
 
 `scenario` reads a scenario file, `learner_config` the learners in it, and `simulate` runs it.
 `environments` draw recipients and rewards, `learners` are policies and `ab_tests` the tests beside
-them; `running` has the loop and its delays, `reporting` tables, charts and files. `replay` runs a
-policy on a log that `csv_log` reads, `planning` makes the forecasts of the web form, `policy_docs`
-the page of policies, and `scenarios` are files to begin with.
+them; `running` has the loop and its delays, `reporting` tables, charts and files. `evaluation`
+estimates a policy's value on a log with propensities, `replay` runs a policy on a log that
+`csv_log` reads. `planning` makes the forecasts of the web form, `policy_docs` the page of policies,
+and `scenarios` are files to begin with.
 """
 
 from simulations.ab_tests.procedures import (
@@ -17,6 +18,13 @@ from simulations.ab_tests.procedures import (
     GroupSequentialTest,
     SuccessiveElimination,
 )
+from simulations.evaluation.evaluation import evaluate
+from simulations.evaluation.learning import LearningPolicy
+from simulations.evaluation.logged_rounds import LoggedRounds
+from simulations.evaluation.policy_evaluation import PolicyEvaluation
+from simulations.evaluation.reward_model import RewardModel
+from simulations.evaluation.targets import FixedShares, FrozenPolicy, LoggedPolicy, WithoutArm
+from simulations.log_reader import LogFileColumns, read_log
 from simulations.reporting.result import Result
 from simulations.running.delays import Feedback
 from simulations.running.schedule import Ramp
@@ -27,11 +35,22 @@ __all__ = [
     "ABTest",
     "Feedback",
     "FixedHorizonTest",
+    "FixedShares",
+    "FrozenPolicy",
     "GroupSequentialTest",
+    "LearningPolicy",
+    "LogFileColumns",
+    "LoggedPolicy",
+    "LoggedRounds",
+    "PolicyEvaluation",
     "Ramp",
     "Result",
+    "RewardModel",
     "Scenario",
     "SuccessiveElimination",
+    "WithoutArm",
+    "evaluate",
     "load",
+    "read_log",
     "simulate",
 ]

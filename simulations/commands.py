@@ -1,9 +1,10 @@
-"""The commands `simulate` and `replay`."""
+"""The commands `simulate`, `replay` and `evaluate`."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -15,8 +16,20 @@ from bandits.cli import progress_console
 from bandits.errors import InvalidInput
 from bandits.registry import make
 from simulations.csv_log import LogColumns, read_log
+from simulations.evaluation.evaluation import evaluate as run_evaluation
+from simulations.evaluation.learning import LearningPolicy
+from simulations.evaluation.targets import (
+    FixedShares,
+    FrozenPolicy,
+    LoggedPolicy,
+    Target,
+    WithoutArm,
+)
+from simulations.log_reader import LogFileColumns
+from simulations.log_reader import read_log as read_rounds
 from simulations.replay import ReplayResult, sent_unequally
 from simulations.replay import replay as run_replay
+from simulations.reporting.evaluation_report import check_report_path, write_evaluations
 from simulations.reporting.exports import check_path, export
 from simulations.reporting.result import Result
 from simulations.reporting.result_tables import WIDTH, difference_table, replay_table, result_table
@@ -188,3 +201,117 @@ def replay(  # noqa: PLR0913 - one for each option
         click.echo(msgspec.json.encode(report).decode())
     else:
         _console().print(replay_table(results, rows.n))
+
+
+@click.command()
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--policy", "names", multiple=True, help="Learns from the first part of the log.")
+@click.option("--learning", multiple=True, help="A policy that learns along; may be repeated.")
+@click.option("--always", multiple=True, metavar="ARM", help="One arm for everybody.")
+@click.option("--without", multiple=True, metavar="ARM", help="As sent, less one arm.")
+@click.option("--split", multiple=True, metavar="ARM=SHARE,…", help="Constant shares.")
+@click.option("--as-sent", is_flag=True, help="The policy that sent the emails.")
+@click.option(
+    "--first",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="The share of rows that each --policy learns from; it is valued on the rest.",
+)
+@click.option("--floor", type=click.FloatRange(0, 1), default=0.0, help="Least share of an arm.")
+@click.option("--estimator", "estimators", multiple=True, help="Instead of all of them.")
+@click.option("--arm", help="Of a table of your own: the column that says what was sent.")
+@click.option("--reward", help="The column that says what it earned.")
+@click.option("--propensity", help="The column with the probability of what was sent.")
+@click.option("--context", default="", help="Columns that describe the recipient, with commas.")
+@click.option("--time", help="The column that says when; else rows are in the order of sending.")
+@click.option("--low", type=float, help="The smallest reward possible.")
+@click.option("--high", type=float, help="The largest reward possible.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a file, too: a page (.html) or everything (.json).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def evaluate(  # noqa: PLR0913 - one for each option
+    *,
+    log: Path,
+    names: tuple[str, ...],
+    learning: tuple[str, ...],
+    always: tuple[str, ...],
+    without: tuple[str, ...],
+    split: tuple[str, ...],
+    as_sent: bool,
+    first: float,
+    floor: float,
+    estimators: tuple[Any, ...],
+    arm: str | None,
+    reward: str | None,
+    propensity: str | None,
+    context: str,
+    time: str | None,
+    low: float | None,
+    high: float | None,
+    report: Path | None,
+    as_json: bool,
+    seed: int,
+) -> None:
+    """Estimate what other policies would have earned on LOG.
+
+    LOG is a file of `bandits log export`, of the Open Bandit Dataset or of VW (JSON lines), or a
+    CSV or parquet table with --arm, --reward and --propensity. A value comes with its interval, or
+    with the reason why the log cannot tell.
+    """
+    targets: list[Target | LearningPolicy] = [LoggedPolicy()] if as_sent else []
+    targets += [FixedShares.always(of_arm) for of_arm in always]
+    targets += [FixedShares(_shares(text)) for text in split]
+    targets += [WithoutArm(of_arm) for of_arm in without]
+    targets += [FrozenPolicy(make(name), first=first, floor=floor, seed=seed) for name in names]
+    targets += [LearningPolicy(make(name), floor=floor) for name in learning]
+    if not targets:
+        options = "--policy, --learning, --always, --without, --split or --as-sent"
+        raise InvalidInput.at("", f"name what to evaluate: {options}")
+    if report is not None:
+        check_report_path(report)
+    rounds = read_rounds(
+        log, _log_columns(arm, reward, propensity, context, time), low=low, high=high
+    )
+    with progress_bar("evaluating", len(targets)) as progress:
+        evaluations = []
+        for target in targets:
+            evaluations.append(
+                run_evaluation(rounds, target, estimators=estimators or None, seed=seed)
+            )
+            progress(1)
+    if report is not None:
+        write_evaluations(report, evaluations, f"Evaluation of {log.name}")
+    if as_json:
+        click.echo(msgspec.json.encode(evaluations).decode())
+    else:
+        click.echo("\n\n".join(map(str, evaluations)))
+
+
+def _log_columns(
+    arm: str | None, reward: str | None, propensity: str | None, context: str, time: str | None
+) -> LogFileColumns | None:
+    features = tuple(name.strip() for name in context.split(",") if name.strip())
+    if arm is None and reward is None and propensity is None and not features and time is None:
+        return None
+    if arm is None or reward is None or propensity is None:
+        raise InvalidInput.at("", "a table of your own needs --arm, --reward and --propensity")
+    return LogFileColumns(arm, reward, propensity, features, time)
+
+
+def _shares(text: str) -> dict[str, float]:
+    """Read ``a=.5,b=.5``; an arm's name may have an equals sign in it, and no comma."""
+    shares = {}
+    for part in text.split(","):
+        name, sign, number = part.rpartition("=")
+        try:
+            shares[name.strip()] = float(number)
+        except ValueError:
+            sign = ""
+        if not sign:
+            raise InvalidInput.at("/split", f"{part!r} is not of the form ARM=SHARE")
+    return shares

@@ -1,4 +1,6 @@
-"""The commands ``bandits db`` and ``bandits verify``."""
+"""The commands ``bandits db``, ``bandits log`` and ``bandits verify``."""
+
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -6,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bandits.cli import progress_console
+from storage.log.export import check_log_path, count_rows, export_log
 from storage.migrate import current, newest, upgrade
 from storage.settings import database_option
 from storage.snapshots.verify import VerifyReport, compare, count_sent
@@ -34,6 +37,37 @@ def current_command(database: str) -> None:
     click.echo(at if at == best else f"{at}; `bandits db upgrade` brings it to {best}")
 
 
+@click.group()
+def log() -> None:
+    """Take an experiment's log out of the database."""
+
+
+@log.command("export")
+@database_option
+@click.argument("key")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="A file that ends in .parquet or .csv; beside CSV, its description in .csv.json.",
+)
+def export_command(database: str, key: str, out: Path) -> None:
+    """Write the decisions of experiment KEY, each with what it earned, to a file.
+
+    Rows are those that a fold has counted: without cancelled, void and fallback decisions.
+    Subjects are hashed anew, so that files of two experiments cannot be joined by them.
+    """
+    check_log_path(out)
+    store = open_store(database)
+    try:
+        with _progress_bar() as bar:
+            task = bar.add_task(key, total=count_rows(store, key))
+            rows = export_log(store, key, out, lambda n: bar.advance(task, n))
+    finally:
+        store.close()
+    click.echo(f"{rows:,} decisions are in {out}")
+
+
 @click.command()
 @database_option
 @click.argument("key", required=False)
@@ -57,8 +91,7 @@ def verify(context: click.Context, database: str, key: str | None) -> None:
         context.exit(1)
 
 
-def _verify(store: SqlStore, key: str) -> bool:
-    """Verify one experiment and print the comparison; return true where all agrees."""
+def _progress_bar() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,8 +99,12 @@ def _verify(store: SqlStore, key: str) -> bool:
         TimeRemainingColumn(),
     )
     silent = not progress_console.is_terminal  # a log has no use for a moving bar
-    bar = Progress(*columns, console=progress_console, transient=True, disable=silent)
-    with store.snapshots.audit(key) as audit, bar:
+    return Progress(*columns, console=progress_console, transient=True, disable=silent)
+
+
+def _verify(store: SqlStore, key: str) -> bool:
+    """Verify one experiment and print the comparison; return true where all agrees."""
+    with store.snapshots.audit(key) as audit, _progress_bar() as bar:
         task = bar.add_task(key, total=count_sent(audit))
         compared = compare(audit, lambda n: bar.advance(task, n))
     version = 0 if audit.snapshot is None else audit.snapshot.version

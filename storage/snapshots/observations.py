@@ -260,8 +260,8 @@ class _EventColumns(NamedTuple):
         return self if mask.all() else self.take(mask)
 
 
-class _Decisions(NamedTuple):
-    """n decisions without their events, when each was made, and their serials, (n,)."""
+class NumberedDecisions(NamedTuple):
+    """n decisions, when each was made, and their serials, (n,)."""
 
     columns: DecisionColumns
     made_at: FloatArray
@@ -305,9 +305,14 @@ class Observations:
             starts: `id`, `kind`, `created_at` and `actor` of each batch.
             counted_before: only events and cancellations counted before this version count.
         """
+        parts = self._started(starts, counted_before)
+        return self._with_events(parts, counted_before, None)
+
+    def _started(self, starts: Sequence[NamedRow], counted_before: int | None) -> list[_Columns]:
+        """Read the decisions that these batches started, without their events."""
         starts = self.voids.left(starts) if self.voids.deeds else starts
         if not starts:
-            return self._none
+            return []
         before = _NONE if counted_before is None else {"before": counted_before}
         queries = _queries(self.voids, grouped=self._grouped, earlier=counted_before is not None)
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
@@ -317,7 +322,7 @@ class Observations:
             activated = [batch.id for batch in starts if batch.kind != "choose"]
             query, column = queries.activated, activations.c.batch_id
             parts += self._read(query, column, activated, _BATCHES_AT_ONCE, before)
-        return self._with_events(parts, counted_before, None)
+        return parts
 
     def numbered(
         self,
@@ -388,6 +393,16 @@ class Observations:
         folded = func.coalesce(self._marked(batches.c.folded_version), false())
         return self._portions(and_(self._marked(batches.c.counted_version), ~folded))
 
+    def sent(self) -> Iterator[NumberedDecisions]:
+        """Read all decisions that a fold has counted, learned from or not, in portions."""
+        for starts in self._start_portions(self._marked(batches.c.counted_version)):
+            parts = self._started(starts, None)
+            if parts:
+                read = self._without_events(parts, None)
+                yield read._replace(
+                    columns=self._counted(read, self._events(read.serials).counted(None))
+                )
+
     def starts_after(self, place: BatchPlace | None, most: int) -> Sequence[NamedRow]:
         """Read the counted start batches after a place, of about `most` decisions, at least one."""
         starts: list[NamedRow] = []
@@ -406,16 +421,21 @@ class Observations:
 
     def _portions(self, condition: ColumnElement[bool]) -> Iterator[DecisionColumns]:
         counted_before = None if self._as_of is None else self._as_of + 1
+        for starts in self._start_portions(condition):
+            yield self.started_by(starts, counted_before=counted_before)
+
+    def _start_portions(self, condition: ColumnElement[bool]) -> Iterator[list[NamedRow]]:
+        """Read the batches that start clocks, in portions of at most `PORTION` decisions."""
         starts: list[NamedRow] = []
         size = 0
         for batch in self._start_batches(condition):
             if size and size + batch.size > PORTION:
-                yield self.started_by(starts, counted_before=counted_before)
+                yield starts
                 starts, size = [], 0
             starts.append(batch)
             size += batch.size
         if size:
-            yield self.started_by(starts, counted_before=counted_before)
+            yield starts
 
     def _start_batches(
         self, condition: ColumnElement[bool], after: BatchPlace | None = None
@@ -474,7 +494,9 @@ class Observations:
         read = self._without_events(parts, closed_before)
         return self._counted(read, self._events(read.serials).counted(counted_before))
 
-    def _without_events(self, parts: Sequence[_Columns], closed_before: int | None) -> _Decisions:
+    def _without_events(
+        self, parts: Sequence[_Columns], closed_before: int | None
+    ) -> NumberedDecisions:
         """Add the decisions' batches to their own columns."""
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
@@ -503,9 +525,9 @@ class Observations:
             ~np.isnan(started[:, 4]),
             origin[:, 5].astype(np.int64),
         )
-        return _Decisions(columns, origin[:, 0], numbers)
+        return NumberedDecisions(columns, origin[:, 0], numbers)
 
-    def _counted(self, read: _Decisions, reported: _EventColumns) -> DecisionColumns:
+    def _counted(self, read: NumberedDecisions, reported: _EventColumns) -> DecisionColumns:
         """Add to decisions those of their events that count."""
         reasons = self._judge(read, reported) if self._rules.any else None
         if reasons is None:
@@ -530,7 +552,7 @@ class Observations:
             event_times=reported.times,
         )
 
-    def _judge(self, read: _Decisions, reported: _EventColumns) -> IntArray | None:
+    def _judge(self, read: NumberedDecisions, reported: _EventColumns) -> IntArray | None:
         """Judge e events by the rules in force.
 
         Returns:
@@ -567,7 +589,7 @@ class Observations:
             reasons[places[mask]] = judged.reasons
         return reasons
 
-    def _delivered_at(self, read: _Decisions, reported: _EventColumns) -> FloatArray:
+    def _delivered_at(self, read: NumberedDecisions, reported: _EventColumns) -> FloatArray:
         """Return when each of n decisions' emails was delivered, else when it was made, (n,).
 
         A delivery from before the activation counts as of that, which is too late for this.
