@@ -193,17 +193,23 @@ class ExperimentStore:
             }
             _update(transaction, old.id, values)
             before, after = old.configuration.experiment, configuration.experiment
-            subject = f"experiment:{key}"
             for act in configuration.acts[len(old.configuration.acts) :]:
                 action = f"guardrail {act.guardrail.action}"
-                record_change(transaction, action, subject, at=at, by=by, after=act)
+                record_change(transaction, action, f"experiment:{key}", at=at, by=by, after=act)
             for was, act in zip(old.configuration.acts, configuration.acts, strict=False):
                 if act != was:
-                    action = "guardrail undo"
-                    record_change(transaction, action, subject, at=at, by=by, after=act)
+                    record_change(
+                        transaction, "guardrail undo", f"experiment:{key}", at=at, by=by, after=act
+                    )
             if before != after or by != GUARD:
                 record_change(
-                    transaction, "configure", subject, at=at, by=by, before=before, after=after
+                    transaction,
+                    "configure",
+                    f"experiment:{key}",
+                    at=at,
+                    by=by,
+                    before=before,
+                    after=after,
                 )
             return msgspec.structs.replace(old, configuration=configuration)
 

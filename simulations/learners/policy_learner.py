@@ -94,8 +94,8 @@ class PolicyLearnerFactory(Struct, frozen=True):
             "/greedy_last_batch": self.greedy_last_batch,
             "/guardrail": self.guardrail is not None,
         }
-        for place, asked in unfit.items():
-            if asked:
+        for place, is_declared in unfit.items():
+            if is_declared:
                 raise InvalidInput.at(place, f"is not simulated for {self.policy.name}")
 
     def _check_stop(self, problem: Problem, run: Run) -> None:

@@ -106,6 +106,8 @@ def test_commands_load() -> None:
         "void",
         "db",
         "verify",
+        "log",
+        "evaluate",
     }
     for entry in commands:
         assert entry.load().name

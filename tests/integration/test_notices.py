@@ -17,6 +17,7 @@ from storage.outgoing import MailSettings, NewNotice
 from tests.alert_receiver import AlertReceiver
 from tests.campaigns import DAY, STATES, CampaignMaker, Clock, by_variant
 from tests.mail_server import MailServer
+from tests.patience import LIMIT_SECONDS
 from webapp.egress import EgressGuard
 from webapp.notices.alert_kinds import ALERT_KINDS
 from webapp.notices.alert_watch import ALERT, AlertWatch
@@ -430,7 +431,9 @@ class TestChat:
             return httpx.Response(202)
 
         client = httpx.Client(
-            transport=httpx.MockTransport(answer), base_url="https://prod-1.logic.azure.com"
+            transport=httpx.MockTransport(answer),
+            base_url="https://prod-1.logic.azure.com",
+            timeout=LIMIT_SECONDS,
         )
         monkeypatch.setattr(LOCAL, "client", lambda *_, **__: client)
         target = workspace.add_target("chat", "https://prod-1.logic.azure.com/x?sig=1", "winner")
@@ -450,7 +453,9 @@ class TestChat:
         monkeypatch.setattr(
             LOCAL,
             "client",
-            lambda *_, **__: httpx.Client(transport=transport, base_url="https://chat.example"),
+            lambda *_, **__: httpx.Client(
+                transport=transport, base_url="https://chat.example", timeout=LIMIT_SECONDS
+            ),
         )
         target = workspace.add_target("chat", "https://chat.example/x", "winner")
         workspace.put(f"target:{target.id}")

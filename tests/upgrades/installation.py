@@ -203,7 +203,7 @@ class Installation:
             files_folder=str(files),
             secret_key=self._store.secret("sessions").hex(),
         )
-        names = ("accounts", "drafts", "connections", "tracked_links", "spool")
+        names = ("accounts", "drafts", "connections", "tracked_links", "spool", "outgoing")
         parts = [getattr(self._store, n) for n in names if hasattr(self._store, n)]  # of a version
         services = Services(self._engine, *parts)
         self._app = create_app(services, settings)

@@ -15,7 +15,9 @@ from bandits.actors import actor_of
 from bandits.schemas import Request, Reward
 from bandits.store.values import Deeds
 from storage.connections import DeliveryOutcome, NewRefusal
+from storage.outgoing import MailSettings
 from webapp.files.file_check import ColumnFinding, FileCheck
+from webapp.links.link_views import PUBLIC_URL
 from webapp.signals.delivery import Delivery
 from webapp.webhooks.signal_recorder import RefusedSignal
 
@@ -243,6 +245,7 @@ def hostile_site(site, declared):
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
     connect(site.store.connections)
+    tell(site)
     for _ in range(2):
         site.store.tracked_links.create(HOSTILE[:100], at=1.0, by=HOSTILE)
     return site
@@ -257,6 +260,16 @@ def connect(connections):
     refusal = NewRefusal(HOSTILE, json.encode(signal), signal.text)
     connections.record_delivery(mailer.id, DeliveryOutcome(refused=[refusal]), at=1.0)
     connections.note_rejections(mailer.id, 1, HOSTILE, at=1.0)
+
+
+def tell(site):
+    """Invite somebody, name a mail server and a webhook, and be reached at an address."""
+    times = {"at": 1.0, "by": HOSTILE}
+    site.app.config[PUBLIC_URL] = "https://bandits.shop.example"
+    site.accounts.links.invite('"><q9-tag>@else.example', "viewer", **times)
+    mail_server = MailSettings("q9.invalid", 25, "none", HOSTILE, HOSTILE, HOSTILE)
+    site.store.outgoing.mail_settings.save(mail_server, **times)
+    site.store.outgoing.alerts.add_target(HOSTILE[:60], "webhook", HOSTILE, ["winner"], **times)
 
 
 def uploaded(site):
@@ -277,12 +290,16 @@ def uploaded(site):
 
 # What is not pressed: it would end the session that presses all the rest, or is offered only where
 # there is no campaign yet.
-# The last is reached by way of a provider: `tests/security/test_provider_sign_in.py`.
+# One is reached by way of a provider: `tests/security/test_provider_sign_in.py`. Two have nothing
+# to type, and need a guardrail that has acted, or a campaign whose emails are reported as sent.
 LEFT_OUT = {
     "pages.sign_out",
     "pages.end_other_sessions",
     "pages.create_sample",
     "pages.connect_provider",
+    "pages.create_first_account",
+    "pages.undo_guardrail",
+    "pages.report_upload_sent",
 }
 
 
@@ -304,7 +321,8 @@ def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site,
     confirmation = admin.post("/experiments/sale/voids/preview", typed)
     intruder.type_into_form(confirmation, "pages.void_deeds")
     stranger = Intruder(hostile_site, hostile_site.visitor())
-    for _, reader in list(stranger.pages(f"/sign-in?next={quote(HOSTILE)}")):
+    open_pages = (f"/sign-in?next={quote(HOSTILE)}", "/invitation", "/new-password")
+    for _, reader in list(stranger.pages(*open_pages, "/forgotten-password")):
         for form in reader.forms:
             stranger.type_into(form)
     coded = hostile_site.visitor("viewer", "coded@shop.example")

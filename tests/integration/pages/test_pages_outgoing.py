@@ -56,7 +56,7 @@ def use(site, server: MailServer) -> None:
 
 def send_all(site) -> int:
     with site.app.app_context():
-        reset_requests().wait()
+        reset_requests().settle()
     sender = OutboxWorker(
         site.engine,
         site.accounts,

@@ -42,7 +42,7 @@ class ResetRequests:
             return None
         return self._thread.submit(self._put_into_outbox, services, email)
 
-    def wait(self) -> None:
+    def settle(self) -> None:
         """Wait until all addresses so far are looked up."""
         self._thread.submit(lambda: None).result()
 

@@ -9,7 +9,7 @@ from bandits.experiment import Experiment, covers
 from bandits.validation import refusal
 from webapp.pages.form.field_paths import field_of
 from webapp.pages.form.fields import methods
-from webapp.pages.form.form_model import TypedExperiment
+from webapp.pages.form.form_model import TypedDraft, TypedExperiment
 
 
 def cross_field_faults(form: TypedExperiment, experiment: Experiment) -> list[Fault]:
@@ -33,10 +33,13 @@ def map_faults(faults: Iterable[Fault], form: TypedExperiment) -> list[Fault]:
 
 
 def _missing_variant_fault(form: TypedExperiment, experiment: Experiment) -> Fault | None:
-    """Return the fault of a part with nothing to choose between, unless it runs already."""
-    is_running = form.version.isdecimal()
+    """Return the fault of a part with nothing to choose between.
+
+    Beside other parts it may stand in a campaign that is edited, or typed on one page.
+    """
+    is_new = isinstance(form, TypedDraft) and not form.edits
     for i, slot in enumerate(experiment.slots):
-        if len(slot.variants) == 1 and not (is_running and len(experiment.slots) > 1):
+        if len(slot.variants) == 1 and (is_new or len(experiment.slots) == 1):
             detail = "add a second variant: with one there is nothing to choose between"
             return Fault(f"slots/{i}/variants", detail)
     return None
