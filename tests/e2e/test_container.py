@@ -68,7 +68,7 @@ def check_work(container: Container, python: str) -> None:
     warnings = [entry["message"] for entry in records if entry["level"] == "warning"]
     assert len(warnings) == 2, warnings
     assert warnings[0].startswith("http://0.0.0.0:8000 is open to other machines without TLS")
-    assert warnings[1].startswith("Nobody has an account yet")
+    assert warnings[1].startswith("nobody has an account yet")
 
 
 MACHINES = ["this", "empty"] if SOAK else ["this"]  # to make an empty one takes a minute

@@ -26,7 +26,7 @@ from webapp.worker import application
 # What answers something else than a page of ours: data, scripts, a block of an email.
 OTHER = re.compile(r"\.(csv|json|js)$|/live$|/preview/")
 # There is no provider here, and no guardrail that has acted.
-ABSENT = re.compile(r"/nothing-like|/sign-in/provider|/guardrails/")
+ABSENT = re.compile(r"/nothing-like|/sign-in/provider|.*/guardrails/")
 GRAVE = {"serious", "critical"}
 LOOKS = (("light", {"width": 1440, "height": 900}), ("dark", {"width": 390, "height": 800}))
 
