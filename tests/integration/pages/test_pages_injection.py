@@ -214,7 +214,7 @@ class Intruder:
 
 
 @pytest.fixture
-def hostile_site(site, declared):
+def hostile_site(site, declared, monkeypatch):
     """A site whose store is full of it already: what the API takes, the pages must survive."""
     slots = [
         slot
@@ -245,6 +245,7 @@ def hostile_site(site, declared):
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
     connect(site.store.connections)
+    monkeypatch.setitem(site.app.config, PUBLIC_URL, "https://bandits.shop.example")
     tell(site)
     for _ in range(2):
         site.store.tracked_links.create(HOSTILE[:100], at=1.0, by=HOSTILE)
@@ -263,9 +264,8 @@ def connect(connections):
 
 
 def tell(site):
-    """Invite somebody, name a mail server and a webhook, and be reached at an address."""
+    """Invite somebody, and name a mail server and a webhook."""
     times = {"at": 1.0, "by": HOSTILE}
-    site.app.config[PUBLIC_URL] = "https://bandits.shop.example"
     site.accounts.links.invite('"><q9-tag>@else.example', "viewer", **times)
     mail_server = MailSettings("q9.invalid", 25, "none", HOSTILE, HOSTILE, HOSTILE)
     site.store.outgoing.mail_settings.save(mail_server, **times)
