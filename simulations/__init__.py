@@ -19,10 +19,10 @@ from simulations.ab_tests.procedures import (
     SuccessiveElimination,
 )
 from simulations.evaluation.evaluation import evaluate
-from simulations.evaluation.learning import LearningPolicy
 from simulations.evaluation.logged_rounds import LoggedRounds
 from simulations.evaluation.policy_evaluation import PolicyEvaluation
 from simulations.evaluation.reward_model import RewardModel
+from simulations.evaluation.sequential_dr import LearningPolicy
 from simulations.evaluation.targets import FixedShares, FrozenPolicy, LoggedPolicy, WithoutArm
 from simulations.log_reader import LogFileColumns, read_log
 from simulations.reporting.result import Result

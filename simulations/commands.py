@@ -17,7 +17,7 @@ from bandits.errors import InvalidInput
 from bandits.registry import make
 from simulations.csv_log import LogColumns, read_log
 from simulations.evaluation.evaluation import evaluate as run_evaluation
-from simulations.evaluation.learning import LearningPolicy
+from simulations.evaluation.sequential_dr import LearningPolicy
 from simulations.evaluation.targets import (
     FixedShares,
     FrozenPolicy,

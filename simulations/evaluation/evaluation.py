@@ -20,7 +20,6 @@ from simulations.evaluation.estimators import (
     ipw,
     switch_dr,
 )
-from simulations.evaluation.learning import LEAST_STEPS, LearningPolicy, value_while_learning
 from simulations.evaluation.logged_rounds import LoggedRounds, as_floats, check_shape
 from simulations.evaluation.policy_evaluation import IntervalKind, PolicyEvaluation, ValueEstimate
 from simulations.evaluation.reward_model import RewardModel
@@ -31,6 +30,7 @@ from simulations.evaluation.score_intervals import (
     studentized_interval,
     sum_blocks,
 )
+from simulations.evaluation.sequential_dr import LEAST_STEPS, LearningPolicy, value_while_learning
 from simulations.evaluation.slot_weights import additive_weights, marginal_weights
 from simulations.evaluation.targets import (
     FrozenPolicy,

@@ -11,7 +11,7 @@ from bandits.registry import make
 from simulations import ABTest, Feedback, simulate
 from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
-from simulations.planning.forecast import ForecastAbandoned, forecast_plan
+from simulations.planning.forecast import ForecastAbandoned, _chance_above, forecast_plan
 from simulations.planning.wave_simulation import (
     AnswerTimes,
     CampaignPlan,
@@ -176,6 +176,22 @@ def test_wave_simulation_of_late_answers_differs_from_one_with_none():
     """The negative control: the comparison above sees what is late."""
     promised = by_wave("thompson", plan(1)).extra[:, -1]
     assert apart(promised, late_step_by_step("thompson")) > FAR
+
+
+def test_ab_test_of_late_answers_ships_what_is_ahead_by_its_maturity():
+    """The best version is the slowest: by maturity the others are ahead, and one is shipped."""
+    campaign = replace(
+        plan(), answers=replace(late_plan().answers, medians=(200.0, 200.0, 3900.0), maturity=300.0)
+    )
+    late = simulate_test(campaign, 0.5, 2000, np.random.default_rng(7))
+    at_once = simulate_test(plan(), 0.5, 2000, np.random.default_rng(7))
+    assert at_once.wrong == pytest.approx(late.wrong), "in the end all results are in"
+    assert late.extra[:, -1].mean() < at_once.extra[:, -1].mean() - 50
+
+
+def test_chance_above_is_that_of_all_pairs():
+    one, other = np.array([1.0, 2.0, 3.0]), np.array([2.0, 0.0])
+    assert _chance_above(one, other) == pytest.approx((1 + 1.5 + 2) / 6)
 
 
 def test_share_of_answers_is_that_of_a_law_cut_at_the_window():

@@ -16,7 +16,7 @@ from webapp.pages.form import form_model
 from webapp.pages.form.forecast_text import forecast_verdict
 from webapp.pages.form.forecasts import Forecast, Forecasts
 from webapp.pages.form.parse import parse_experiment
-from webapp.pages.form.plan import campaign_plan, nearest_viable_plan, read_plan
+from webapp.pages.form.plan import campaign_plan, nearest_viable_plan, read_plan, slow_best
 from webapp.pages.form.prior_campaigns import shrunk_rates
 
 NEW, MARKER = "/new-experiment", "base"
@@ -266,6 +266,13 @@ def verdict_of(plan):
     forecast.run()
     assert not forecast.failed
     return forecast_verdict(forecast)
+
+
+def test_slow_best_takes_twice_as_long_where_it_is_the_best_and_half_elsewhere():
+    typed = {"rates/0": "10", "rates/1": "12", "half/amount": "4", "half/unit": "hours"}
+    campaign = campaign_plan(planned(**{f"plan/{k}": v for k, v in typed.items()}))
+    assert campaign.answers.medians == pytest.approx((4 * 3600, 4 * 3600))
+    assert slow_best(campaign).answers.medians == pytest.approx((2 * 3600, 8 * 3600))
 
 
 class TestVerdict:

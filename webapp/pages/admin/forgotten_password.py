@@ -1,4 +1,4 @@
-"""Page for those who forgot their password: a link by mail, whoever asks, to who has an account.
+"""Page for those who forgot their password: a link by mail, to an address that has an account.
 
 The answer is the same for every address, and comes before any account is looked up: neither its
 words nor its time tell who has one.

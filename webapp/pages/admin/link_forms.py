@@ -128,7 +128,7 @@ def new_password() -> ResponseReturnValue:
 @pages.post("/new-password")
 @allow_anybody
 def set_new_password() -> ResponseReturnValue:
-    """Set a new password by a link; whoever has it still signs in, with their code."""
+    """Set a new password by a link; its owner then signs in, with their code."""
     form, link = _read("reset")
     if link is not None:
         _check_password(form, link.email or "")
