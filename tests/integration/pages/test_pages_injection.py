@@ -273,7 +273,7 @@ def tell(site):
 
 
 def uploaded(site):
-    """Files whose columns are to be named, one that waits, one that was refused."""
+    """Files whose columns are to be named, one that waits, one that was refused: these two."""
     uploads = site.app.extensions["bandits.uploads"]
     quoted = '"' + HOSTILE.replace('"', '""') + '"'
     text = f"{quoted},subject_id,decision_id\n{quoted},{quoted},x\n".encode()
@@ -286,6 +286,7 @@ def uploaded(site):
     check = FileCheck(3, 3, 2, 2, 1, (3,), (finding,), (finding,))
     uploads.save(replace(waiting, stage="checked", check=check))
     uploads.save(replace(refused, stage="refused", faults=(HOSTILE,)))
+    return waiting.id, refused.id
 
 
 # What is not pressed: it would end the session that presses all the rest, or is offered only where
@@ -304,13 +305,14 @@ LEFT_OUT = {
 
 
 def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site, password):
-    uploaded(hostile_site)
+    upload_ids = uploaded(hostile_site)
     admin = hostile_site.visitor("admin")
     hostile_site.session(admin.email, agent=HOSTILE)
     intruder = Intruder(hostile_site, admin)
     begin = (
         *("/", "/decisions/d%3Cq9-tag%3E", "/experiments/sale/try", "/settings"),
         "/experiments/sale/stop/1",
+        *(f"/experiments/sale/files/{upload_id}" for upload_id in upload_ids),
     )
     for _ in range(2):  # the second time, on what the first has stored
         for _, reader in list(intruder.pages(*begin)):
