@@ -201,9 +201,9 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             faults += unknown(rule, declared, "exclude", i)
             if not rule:
                 faults.append(Fault(pointer("exclude", i), "must name at least one slot"))
-        for slot, by_variant in self.reward.costs.items():
-            for variant in by_variant:
-                faults += unknown({slot: variant}, declared, "reward", "costs")
+        faults += _unknown_variants(self.reward.costs, declared, "reward", "costs")
+        for name, metric in self.reward.metrics.items():
+            faults += _unknown_variants(metric.by, declared, "reward", "metrics", name, "by")
         n_features = self.encoder().n_features
         if n_features > MAX_FEATURES:
             detail = f"makes {n_features} features; at most {MAX_FEATURES} can be learned"
@@ -330,6 +330,18 @@ def _repeated(keys: Sequence[str], *place: str | int, leaf: str = "key") -> list
         Fault(pointer(*place, i, leaf), f"{key!r} is used twice")
         for i, key in enumerate(keys)
         if key in keys[:i]
+    ]
+
+
+def _unknown_variants(
+    by_slot: Mapping[str, Mapping[str, float]], declared: Mapping[str, set[str]], *place: str
+) -> list[Fault]:
+    """List what numbers by slot and variant name that is not declared."""
+    return [
+        fault
+        for slot, by_variant in by_slot.items()
+        for variant in by_variant
+        for fault in unknown({slot: variant}, declared, *place)
     ]
 
 

@@ -1,5 +1,7 @@
 """Lifecycle of an experiment, from draft to archive: states, changes and dates."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from bandits.errors import Fault, FixedOnceStarted, InvalidInput, StaleEdit, WrongState
@@ -36,13 +38,15 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     Allowed are the name, the floor, how often to learn, until when emails may be cancelled, when it
     ends, how long decisions are retained, the rules against machines, the guardrails, the policy
     within its statistic family, a variant's payload, name and pausing, pausing of arms, variants
-    added at the end of a slot, and the rule of attribution where there is one.
+    added at the end of a slot with the weights of metrics there, and the rule of attribution where
+    there is one.
     """
     faults = [
         Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)
         for name in (f.name for f in msgspec.structs.fields(Experiment))
-        if name not in _FREE and getattr(old, name) != getattr(new, name)
+        if name not in _FREE | {"reward"} and getattr(old, name) != getattr(new, name)
     ]
+    faults += _reward_faults(old, new)
     if old.control_variants() == new.control_variants():  # the first variants, said or unsaid
         faults = [fault for fault in faults if fault.pointer != "/control"]
     if None not in (old.attribution, new.attribution):
@@ -58,6 +62,36 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     return faults + [
         fault for i, (was, now) in enumerate(pairs) for fault in _variants(i, was, now)
     ]
+
+
+def _reward_faults(old: Experiment, new: Experiment) -> list[Fault]:
+    """List the changes of the reward rule but weights of variants that the old one has not."""
+    earlier = {slot.key: {variant.key for variant in slot.variants} for slot in old.slots}
+    metrics = {
+        name: msgspec.structs.replace(metric, by=_weights_among(metric.by, earlier))
+        for name, metric in new.reward.metrics.items()
+    }
+    if old.reward != msgspec.structs.replace(new.reward, metrics=metrics):
+        return [Fault("/reward", f"{_FIXED}: {_WHY['reward']}")]
+    if new.reward.goal == "minimise" and new.reward.bounds != old.reward.bounds:
+        low, high = old.reward.bounds
+        detail = (
+            f"a new variant's weight may not move the bounds of rewards, [{low:g}, {high:g}],"
+            " where less is better: results so far were mirrored within them"
+        )
+        return [Fault("/reward/metrics", detail)]
+    return []
+
+
+def _weights_among(
+    by: Mapping[str, Mapping[str, float]], variants: Mapping[str, set[str]]
+) -> dict[str, dict[str, float]]:
+    """Return weights by slot and variant without those of other variants."""
+    kept = {
+        slot: {v: weight for v, weight in by_variant.items() if v in variants.get(slot, ())}
+        for slot, by_variant in by.items()
+    }
+    return {slot: by_variant for slot, by_variant in kept.items() if by_variant}
 
 
 def _variants(index: int, was: Slot, now: Slot) -> list[Fault]:

@@ -182,6 +182,8 @@ class EventResult(Struct, frozen=True):
         less_is_better: the event is unwanted, as an unsubscribe is.
         holdout: None without a control group.
         family: the differences, of all events and arms, that hold together.
+        weight_by: by slot and variant, the weight instead of `weight`.
+        currency: ISO 4217 code of its values, null where they are no money or nobody said.
     """
 
     name: str
@@ -190,6 +192,8 @@ class EventResult(Struct, frozen=True):
     arms: list[ArmEvents]
     holdout: EventGroup | None
     family: Family
+    weight_by: dict[str, dict[str, float]] = {}
+    currency: str | None = None
 
 
 class Segment(Struct, frozen=True):

@@ -11,6 +11,10 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import Fault
 from bandits.identifiers import Key, pointer
 
+Currency = Annotated[
+    str, Meta(pattern=r"^[A-Z]{3}\Z", description="a currency's three letters, such as EUR")
+]
+
 _TEN_YEARS = 315_360_000
 _MOST = 1e50  # of a reward, and of its inverse: the fourth power is summed over all decisions
 
@@ -26,6 +30,11 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         high: the largest value of an event, and of their sum.
         latest: of a decision's events the value of the one with the largest (`as_of`, event id)
             counts, and no other; each must tell its `as_of`. Not with ``sum``.
+        by: by one slot and its variants, the weight instead of `weight`, where an order at 30 % off
+            earns less, say. It may be 0 or of the other sign. A variant that is not named has
+            `weight`.
+        currency: ISO 4217 code of its values, where they are amounts of money that add up (``sum``
+            or `latest`); for display.
     """
 
     weight: Annotated[float, Meta(description="what one unit adds to the reward")] = 1.0
@@ -33,12 +42,35 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
     low: Annotated[float, Meta(description="the smallest value of an event")] = 0.0
     high: Annotated[float, Meta(description="the largest value of an event")] = 1.0
     latest: bool = False
+    by: Annotated[
+        dict[Key, dict[Key, float]],
+        Meta(max_length=1, description="by one slot and its variants, the weight there"),
+    ] = {}
+    currency: Currency | None = None
+
+    @property
+    def weights(self) -> frozenset[float]:
+        """Every weight that it can have."""
+        return frozenset(
+            {self.weight, *(w for by_variant in self.by.values() for w in by_variant.values())}
+        )
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest that it can add to a reward."""
-        ends = (self.weight * self.low, self.weight * self.high, 0.0)
+        """The smallest and the largest that it can add to a reward, whatever the variant."""
+        ends = [weight * end for weight in self.weights for end in (self.low, self.high, 0.0)]
         return min(ends), max(ends)
+
+    def weight_with(self, variants: Mapping[str, str]) -> float:
+        """Return what one unit of it adds to the reward of an arm, by the variant of each slot."""
+        for slot, by_variant in self.by.items():
+            return by_variant.get(variants[slot], self.weight)
+        return self.weight
+
+    @property
+    def is_own_reward(self) -> bool:
+        """True where what it adds to a reward is its value: weight 1, whatever the variant."""
+        return self.weight == 1 and not self.by
 
     @property
     def is_binary(self) -> bool:
@@ -54,6 +86,16 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
             faults.append(Fault(f"{place}/high", "must be a finite number above low"))
         if self.latest and self.count == "sum":
             faults.append(Fault(f"{place}/latest", "must not be true beside the count 'sum'"))
+        for slot, by_variant in self.by.items():
+            at = place + pointer("by", slot)
+            if not by_variant:
+                faults.append(Fault(at, "must name at least one variant"))
+            for variant, weight in by_variant.items():
+                if not isfinite(weight):
+                    faults.append(Fault(at + pointer(variant), "must be a finite number"))
+        if self.currency is not None and not (self.latest or self.count == "sum"):
+            detail = "is for amounts of money that add up: use the count 'sum', or latest"
+            faults.append(Fault(f"{place}/currency", detail))
         return faults
 
     def aggregate(self, rows: IntArray, values: FloatArray, n: int) -> FloatArray:
@@ -133,6 +175,21 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         )
         return total if self.goal == "minimise" else -total
 
+    def weights(self, variants: Mapping[str, str]) -> dict[str, float]:
+        """Return what one unit of each metric adds to an arm's reward, in the order of `names`."""
+        return {name: self.metrics[name].weight_with(variants) for name in self.names}
+
+    @property
+    def has_weights_by_variant(self) -> bool:
+        """True where the weight of some metric depends on a variant."""
+        return any(metric.by for metric in self.metrics.values())
+
+    @property
+    def currency(self) -> str | None:
+        """Currency of rewards: that of every metric; None where some metric has none."""
+        currencies = {metric.currency for metric in self.metrics.values()}
+        return currencies.pop() if len(currencies) == 1 else None
+
     @property
     def is_single_answer(self) -> bool:
         """True where a reward is one event that happens or not, and nothing else."""
@@ -190,8 +247,13 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
         faults: list[Fault] = []
+        currency: str | None = None
         for name, metric in self.metrics.items():
             faults += metric.faults(pointer("metrics", name))
+            currency = currency or metric.currency
+            if metric.currency not in (None, currency):
+                detail = f"must be {currency} as of the other metrics: a rule has one currency"
+                faults.append(Fault(pointer("metrics", name, "currency"), detail))
         for slot, by_variant in self.costs.items():
             if not by_variant:
                 faults.append(Fault(pointer("costs", slot), "must name at least one variant"))
@@ -207,7 +269,12 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         return faults
 
     def measure(
-        self, rows: IntArray, metrics: IntArray, values: FloatArray, n: int
+        self,
+        rows: IntArray,
+        metrics: IntArray,
+        values: FloatArray,
+        n: int,
+        weights: FloatArray | None = None,
     ) -> tuple[FloatArray, FloatArray]:
         """Turn events into rewards.
 
@@ -218,6 +285,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
                 are behind these, earn nothing.
             values: (e,) its value.
             n: how many decisions there are.
+            weights: (M, n) of each metric with the variants of each decision, as `weights` has
+                them; None where none depends on variants.
 
         Returns:
             Rewards (n,) before costs, and the aggregated value of each metric (M, n).
@@ -228,8 +297,9 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
             of_metric = metrics == i
             if of_metric.any():
                 parts[i] = metric.aggregate(rows[of_metric], values[of_metric], n)
-        weights = np.array([m.weight for m in declared])
-        return weights @ parts, parts
+        if weights is not None:
+            return np.einsum("mn,mn->n", weights, parts), parts
+        return np.array([m.weight for m in declared]) @ parts, parts
 
 
 AS_OF_REQUIRED = "is required: of this metric the value of the latest as_of counts"

@@ -323,6 +323,7 @@ class DecisionReceipt(Struct, frozen=True):
         derived_from: what `propensities` rest on: ``snapshot`` `policy_version` itself, ``shares``
             of everybody at that snapshot, this decision's own that were ``kept`` with it, or the
             ``log``, summed anew as of then; null where they cannot be derived.
+        weights: by metric, what one unit of it adds to the reward of these variants.
     """
 
     decision_id: str
@@ -350,6 +351,7 @@ class DecisionReceipt(Struct, frozen=True):
     void: "VoidEntry | None" = None
     former_id: str | None = None
     derived_from: DerivationSource | None = None
+    weights: dict[str, float] = {}
 
 
 class SubjectDecision(Struct, frozen=True):

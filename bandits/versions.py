@@ -118,6 +118,19 @@ class Configuration(Struct, frozen=True, dict=True):
         return np.array([self.experiment.reward.cost(variants) for variants in by_slot])
 
     @cached_property
+    def _weights(self) -> FloatArray | None:
+        """Weight of each metric in each arm, (M, K); None where none depends on variants."""
+        rule = self.experiment.reward
+        if not rule.has_weights_by_variant:
+            return None
+        by_arm = [list(rule.weights(self.variants_of(k)).values()) for k in range(len(self.arms))]
+        return np.array(by_arm).T
+
+    def weights_of(self, arms: IntArray) -> FloatArray | None:
+        """Return the weights of metrics in decisions of `arms` (n,), as `measure` takes them."""
+        return None if self._weights is None else self._weights[:, arms]
+
+    @cached_property
     def newcomers(self) -> BoolArray:
         """Arms that joined after the start, (K,)."""
         return np.array([a.newcomer for a in self.arms])

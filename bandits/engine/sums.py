@@ -136,7 +136,11 @@ class Rewards(Struct, frozen=True, eq=False):
 def measure_rewards(configuration: Configuration, decisions: DecisionColumns) -> Rewards:
     """Measure the rewards of decisions under a configuration's rule and costs."""
     gross, metrics = configuration.experiment.reward.measure(
-        decisions.event_rows, decisions.event_metrics, decisions.event_values, len(decisions)
+        decisions.event_rows,
+        decisions.event_metrics,
+        decisions.event_values,
+        len(decisions),
+        configuration.weights_of(decisions.arms),
     )
     return Rewards(gross, gross + configuration.costs[decisions.arms], metrics)
 
@@ -594,7 +598,9 @@ class EvidenceBuilder:
         if both.any():
             rows, places = np.unique(decisions.event_rows[both], return_inverse=True)
             metrics, values = decisions.event_metrics[both], decisions.event_values[both]
-            rewards[rows] = self._rule.measure(places.reshape(-1), metrics, values, len(rows))[0]
+            weights = self._configuration.weights_of(decisions.arms[rows])
+            measured = self._rule.measure(places.reshape(-1), metrics, values, len(rows), weights)
+            rewards[rows] = measured[0]
         return rewards
 
     def _origins(self, decisions: DecisionColumns) -> "_Origins":

@@ -232,6 +232,7 @@ def test_statistic_is_the_log_s_in_whatever_order_things_come(store, engine, now
         {"metrics": {"click": {"weight": 0.5}}},
         {"metrics": {"complaint": {}}, "goal": "minimise"},
         {"metrics": {"click": {}}, "costs": {"subject": {"a": 0.1}}},
+        {"metrics": {"click": {"by": {"subject": {"a": 0.5}}}}},
     ],
 )
 def test_rewards_that_are_no_single_answer_are_refused(reward):

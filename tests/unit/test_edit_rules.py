@@ -76,6 +76,42 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
+MARGIN: dict[str, Any] = {
+    "slots": [SPRING["slots"][0], {"key": "discount", "variants": [{"key": "d0"}, {"key": "d10"}]}],
+    "reward": {"metrics": {"order": {"weight": 0.4, "high": 90, "by": {"discount": {"d10": 0.3}}}}},
+}
+
+
+def refused_weights(by: dict[str, float], *, goal: str = "maximise", added: str = "d20") -> list:
+    """Return the places refused where a variant is added with weights of all discounts."""
+    rule = MARGIN["reward"] | {"goal": goal}
+    old = msgspec.convert(SPRING | MARGIN | {"reward": rule}, Experiment)
+    metric = rule["metrics"]["order"] | {"by": {"discount": by}}
+    discounts = {"key": "discount", "variants": [{"key": k} for k in ("d0", "d10", added)]}
+    declared = {"slots": [SPRING["slots"][0], discounts], "reward": rule}
+    declared["reward"] = rule | {"metrics": {"order": metric}}
+    return [f.pointer for f in refused_changes(old, msgspec.convert(SPRING | declared, Experiment))]
+
+
+@pytest.mark.parametrize("goal", ["maximise", "minimise"])
+def test_edit_may_add_a_variant_with_its_weight_or_without(goal: str) -> None:
+    assert refused_weights({"d10": 0.3, "d20": 0.2}, goal=goal) == []
+    assert refused_weights({"d10": 0.3}, goal=goal) == []
+    assert refused_weights({"d10": 0.3, "d20": -0.1}) == []
+
+
+@pytest.mark.parametrize(
+    "by",
+    [{"d10": 0.31, "d20": 0.2}, {"d20": 0.2}, {"d0": 0.5, "d10": 0.3}, {"d0": 0.4, "d10": 0.3}],
+)
+def test_edit_may_not_change_the_weight_of_a_variant_that_was_sent(by: dict[str, float]) -> None:
+    assert refused_weights(by) == ["/reward"]
+
+
+def test_edit_may_not_move_the_bounds_that_results_were_mirrored_within() -> None:
+    assert refused_weights({"d10": 0.3, "d20": -0.1}, goal="minimise") == ["/reward/metrics"]
+
+
 @pytest.mark.parametrize("changes", FREE)
 def test_edit_that_leaves_the_log_meaningful_is_allowed(changes: dict[str, Any]) -> None:
     assert refused(**changes) == []

@@ -104,6 +104,66 @@ def test_bounds_hold_every_reward_also_that_of_silence() -> None:
     assert RewardRule({"score": Metric(low=2.0, high=3.0)}).bounds == (0.0, 3.0)
 
 
+MARGIN = RewardRule(
+    {
+        "order": Metric(0.45, "sum", -100.0, 500.0, by={"discount": {"d10": 0.36, "d60": -0.2}}),
+        "unsubscribe": Metric(-5.0),
+    }
+)
+
+
+def test_weights_follow_the_variant_and_are_the_own_one_where_it_has_none() -> None:
+    assert MARGIN.weights({"line": "a", "discount": "d10"}) == {"order": 0.36, "unsubscribe": -5.0}
+    assert MARGIN.weights({"discount": "d0"}) == {"order": 0.45, "unsubscribe": -5.0}
+    assert not CLICKS_AND_ORDERS.has_weights_by_variant
+
+
+def test_measure_weighs_each_decision_as_its_variant_does() -> None:
+    variants = ({"discount": v} for v in ("d0", "d10", "d60", "d10"))
+    weights = np.array([list(MARGIN.weights(v).values()) for v in variants]).T
+    rows, metrics = np.array([0, 1, 2, 3, 1]), np.array([0, 0, 0, 0, 1])
+    values = np.array([100.0, 100.0, 100.0, -50.0, 1.0])  # the last order was sent back
+    rewards, parts = MARGIN.measure(rows, metrics, values, 4, weights)
+    assert rewards.tolist() == pytest.approx([45.0, 36.0 - 5.0, -20.0, -18.0])
+    assert parts[0].tolist() == [100.0, 100.0, 100.0, -50.0]  # values stay as they were told
+
+
+def test_bounds_are_the_widest_over_variants() -> None:
+    order = MARGIN.metrics["order"]
+    assert order.bounds == pytest.approx((-100.0, 225.0))  # 500 at −0.2 and at 0.45
+    assert MARGIN.bounds == pytest.approx((-105.0, 225.0))
+    least = msgspec.structs.replace(MARGIN, goal="minimise")
+    assert least.as_maximised(np.array([225.0, -105.0])).tolist() == pytest.approx([-105.0, 225.0])
+
+
+def test_rule_with_weights_by_variant_is_no_single_answer() -> None:
+    assert RewardRule({"click": Metric()}).is_single_answer
+    assert not RewardRule({"click": Metric(by={"discount": {"d10": 0.5}})}).is_single_answer
+    assert not Metric(by={"discount": {"d10": 0.5}}).is_own_reward
+
+
+def test_currency_of_a_rule_is_that_of_all_its_metrics() -> None:
+    euros = Metric(count="sum", high=500.0, currency="EUR")
+    assert RewardRule({"order": euros}).currency == "EUR"
+    assert RewardRule({"order": euros, "click": Metric()}).currency is None
+
+
+def test_rule_refuses_mixed_currencies() -> None:
+    money = {
+        name: Metric(count="sum", high=500.0, currency=currency)
+        for name, currency in (("order", "EUR"), ("fee", None), ("return", "USD"))
+    }
+    (fault,) = RewardRule(money).faults()
+    assert fault.pointer == "/metrics/return/currency"
+    assert fault.detail == "must be EUR as of the other metrics: a rule has one currency"
+
+
+@pytest.mark.parametrize("code", ["eur", "EURO", "EUR\n", "€"])
+def test_currency_is_three_capital_letters(code: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="currency"):
+        msgspec.convert({"count": "sum", "currency": code}, Metric)
+
+
 @pytest.mark.parametrize(
     ("metric", "binary"),
     [
@@ -135,6 +195,11 @@ def test_maturity_is_the_window_unless_declared() -> None:
         (Metric(weight=-1.0, high=1.1e50), "/metrics"),
         (Metric(high=1e-51), "/metrics"),
         (Metric(count="sum", latest=True), "/metrics/click/latest"),
+        (Metric(by={"discount": {}}), "/metrics/click/by/discount"),
+        (Metric(by={"discount": {"d/1": math.nan}}), "/metrics/click/by/discount/d~11"),
+        (Metric(by={"discount": {"d1": -math.inf}}), "/metrics/click/by/discount/d1"),
+        (Metric(by={"discount": {"d1": 1e300}}, high=1e300), "/metrics"),
+        (Metric(currency="EUR"), "/metrics/click/currency"),
     ],
 )
 def test_a_rule_names_what_is_wrong_with_it(metric: Metric, place: str) -> None:

@@ -81,6 +81,10 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/dry_run: more",
     "/guardrails: more",
     "/declaration/paused: more",
+    "/by: more",
+    "/currency: more",
+    "/weight_by: more",
+    "/weights: more",
 )
 NOT_OURS = {"alembic_version", "sqlite_sequence"}
 

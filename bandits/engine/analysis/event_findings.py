@@ -45,6 +45,8 @@ def event_results(analysis: Analysis) -> list[EventResult]:
             arms,
             control_group if analysis.active.experiment.holdout > 0 else None,
             analysis.arm_family if name == rates.score else rates.family,
+            rule.metrics[name].by if name in rule.metrics else {},
+            rule.metrics[name].currency if name in rule.metrics else None,
         )
         for name, arms, control_group in _rows(
             events, rates, _EventFindings(analysis, valued, sums)
@@ -118,7 +120,7 @@ def _score(analysis: Analysis) -> str | None:
     if len(rule.metrics) > 1 or analysis.active.configuration.costs.any():
         return None
     [(name, metric)] = rule.metrics.items()
-    return name if metric.is_binary and metric.weight == 1 else None
+    return name if metric.is_binary and metric.is_own_reward else None
 
 
 def _family(rule: RewardRule, n_arms: int) -> Family:

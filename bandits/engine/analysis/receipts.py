@@ -72,6 +72,7 @@ def explain_decision(  # noqa: PLR0913 - all that a receipt is written from
         np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
         np.array([e.value for e in counting]),
         1,
+        configuration.weights_of(np.array([stored.arm])),
     )
     return DecisionReceipt(
         stored.id,
@@ -99,6 +100,7 @@ def explain_decision(  # noqa: PLR0913 - all that a receipt is written from
         void,
         stored.former_id,
         source if derived is not None else None,
+        rule.weights(configuration.variants_of(stored.arm)),
     )
 
 

@@ -1,5 +1,7 @@
 """Making and editing experiments in the form, without script."""
 
+import re
+from html import unescape
 from typing import Annotated, ClassVar, Literal
 
 import pytest
@@ -9,6 +11,7 @@ from bandits import registry
 from bandits.errors import NotFound
 from bandits.policy import Parameters
 from bandits.registry import register
+from bandits.rewards import Metric
 from bandits.statistics import Moments
 from webapp.pages.form.form_model import TypedExperiment, read_fields
 from webapp.pages.form.from_experiment import fill_form
@@ -447,6 +450,23 @@ VARIED = [
             "window_seconds": 5400.0,
         },
     },
+    *(
+        {
+            "policy": {"name": "thompson_gaussian"},
+            "reward": {
+                "metrics": {
+                    "order": {"count": "sum", "high": 500.0, "currency": "EUR", "weight": weight}
+                    | {"by": {slot: by}}
+                }
+            },
+        }
+        for weight, slot, by in (
+            (0.45, "discount", {"d10": 0.388888888889}),  # a margin of 45 %, as paid
+            (0.45, "discount", {"d10": 0.35}),  # at list price
+            (0.45, "discount", {"d10": 0.123456789}),  # of neither
+            (0.1 + 0.2, "subject_line", {"b": -1.5, "a": 0.0}),
+        )
+    ),
     {"policy": {"name": "uniform", "params": {"weights": [1, 2.5, 0]}}, "holdout": 0.0},
     {
         "guardrails": [
@@ -573,3 +593,95 @@ def test_a_block_is_previewed_as_typed_in_a_frame_that_can_do_nothing(manager, f
     frame = page.text.split('name="slots/1/variants/0/preview"')[0].rsplit("<iframe", 1)[1]
     assert "sandbox" in page.text.split(frame)[1].split(">")[0]
     assert manager.post("/preview").text == ""
+
+
+MARGIN = {
+    "metrics/0/name": "order",
+    "metrics/0/count": "sum",
+    "metrics/0/high": "500",
+    "metrics/0/currency": "eur",
+    "metrics/0/margin": "45 %",
+    "policy": "thompson_gaussian",
+}
+
+
+@pytest.mark.parametrize(
+    "worked",
+    [
+        ("paid", 0.388888888889, "An order of 60 paid at 10 % off earns 23.33."),
+        ("list", 0.35, "An order of 60 at list price, sold at 10 % off, earns 21."),
+    ],
+)
+def test_margin_of_an_order_is_shown_at_each_discount_and_makes_its_weights(
+    site, manager, read_form, worked
+):
+    basis, weight, order = worked
+    site.make(start=False)
+    fields = manager.form("/experiments/sale/edit", "policy")
+    assert "metrics/0/margin" not in fields, "a click has no margin"
+    typed = fields | MARGIN | {"metrics/0/basis": basis}
+    page = manager.post("/experiments/sale/edit", typed | {"do": "show metrics"})
+    assert "An order of 60 at full price earns 27." in page.text
+    assert order in page.text
+    fields = read_form(page.text, "policy").fields
+    assert manager.post("/experiments/sale/edit", fields).status_code == 302
+    metric = site.store.experiments.record("sale").configuration.experiment.reward.metrics["order"]
+    assert metric == Metric(
+        0.45, "sum", 0.0, 500.0, by={"discount": {"d10": weight}}, currency="EUR"
+    )
+    assert "in EUR, with d10 worth" in manager.get("/experiments/sale/setup").text
+
+
+def test_margin_below_a_discount_says_that_orders_lose(site, manager):
+    site.make(start=False)
+    fields = manager.form("/experiments/sale/edit", "policy") | MARGIN
+    typed = fields | {"metrics/0/margin": "5", "metrics/0/basis": "list", "do": "show metrics"}
+    page = manager.post("/experiments/sale/edit", typed).text
+    assert "An order of 60 at list price, sold at 10 % off, loses 3." in page
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "detail"),
+    [
+        ({"metrics/0/margin": "0"}, "metrics/0/margin", "enter a number up to 100 %"),
+        ({"metrics/0/margin": "nan"}, "metrics/0/margin", "enter a number up to 100 %"),
+        ({"metrics/0/margin": "101"}, "metrics/0/margin", "enter a number up to 100 %"),
+        (
+            {"slots/2/variants/1/percent": "100"},
+            "metrics/0/basis",
+            "an order at 100 % off is paid with nothing: tell values at list price",
+        ),
+        ({"metrics/0/currency": "Euro"}, "metrics/0/currency", "three letters"),
+        (
+            {"metrics/0/margin": "", "metrics/0/by": "discount/d99 = 1"},
+            "metrics/0/by",
+            "unknown variant",
+        ),
+        (
+            {"metrics/0/margin": "", "metrics/0/by": "discount/d10: 1"},
+            "metrics/0/by",
+            "write a line such as discount/d10 = 0.36",
+        ),
+    ],
+)
+def test_margin_that_does_not_fit_is_refused_at_its_field(site, manager, typed, field, detail):
+    site.make(start=False)
+    fields = manager.form("/experiments/sale/edit", "policy") | MARGIN
+    answer = manager.post("/experiments/sale/edit", fields | typed)
+    assert answer.status_code == 422
+    (error,) = re.findall(rf'id="{field}-error">([^<]*)<', answer.text)
+    assert detail in unescape(error)
+
+
+def test_started_campaign_takes_a_discount_with_the_weight_of_its_margin(site, manager, read_form):
+    by = {"discount": {"d10": 0.35}}
+    order = {"count": "sum", "high": 500.0, "weight": 0.45, "by": by}
+    site.make(policy={"name": "thompson_gaussian"}, reward={"metrics": {"order": order}})
+    fields = manager.form("/experiments/sale/edit", "policy")
+    assert (fields["metrics/0/margin"], fields["metrics/0/basis"]) == ("45", "list")
+    page = manager.post("/experiments/sale/edit", fields | {"do": "add slots/2/variants"})
+    fields = read_form(page.text, "policy").fields
+    answer = manager.post("/experiments/sale/edit", fields | {"slots/2/variants/2/percent": "20"})
+    assert answer.status_code == 302, answer.text
+    rule = site.store.experiments.record("sale").configuration.experiment.reward
+    assert rule.metrics["order"].by == {"discount": {"d10": 0.35, "d20": 0.25}}

@@ -8,7 +8,7 @@ from msgspec import Struct
 from bandits.inference.estimates import BURN_IN_CONVERSIONS
 from bandits.inference.intervals import Finding
 from bandits.results import ArmEvents, ArmResult, EventGroup, EventResult, Results, SetAside
-from bandits.rewards import RewardRule
+from bandits.rewards import Metric, RewardRule
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
@@ -153,15 +153,26 @@ def events_view(
 def recipe_text(rule: RewardRule) -> str:
     """Write how a score adds up: "1 × click + 0.5 × order − 3 × unsubscribe"."""
     (first, *_) = metrics = list(rule.metrics.items())
-    if len(metrics) == 1 and first[1].weight == 1 and not rule.costs:
+    if len(metrics) == 1 and first[1].is_own_reward and not rule.costs:
         return ""
     text = "".join(
         f" {'−' if metric.weight < 0 else '+'} {amount(abs(metric.weight))} × {phrase(name)}"
+        f"{_exceptions(metric)}"
         for name, metric in metrics
     )
     text = f"−{text[3:]}" if first[1].weight < 0 else text[3:]
     sign = "+" if rule.goal == "minimise" else "−"
     return f"{text} {sign} cost of the version" if rule.costs else text
+
+
+def _exceptions(metric: Metric) -> str:
+    """Write the weights of variants: " (0.36 × with d10, −0.2 × with d60)"."""
+    terms = [
+        f"{amount(weight)} × with {variant}"
+        for by_variant in metric.by.values()
+        for variant, weight in by_variant.items()
+    ]
+    return f" ({', '.join(terms)})" if terms else ""
 
 
 def _open_share(event: EventResult) -> float | None:
@@ -178,11 +189,14 @@ def _columns(event: EventResult, shown: Sequence[int], control: int) -> list[Eve
     """Make the column of an event's rate and, where it has a value, that of its value."""
     word = event_plural(event.name)
     recipe = "" if event.weight is None else f"{amount(event.weight)} ×"
+    if event.weight_by:
+        recipe = "by version"
     valued = event.arms[0].closed_value is not None
     rate = Measure(is_rate=True, total="", mean=heading(word), amount="", events=word)
     columns = [_column(event, rate, "" if valued else recipe, shown, control)]
     if valued:
         title = f"{heading(event.name)} value per email"
+        title += f", {event.currency}" if event.currency else ""
         value = Measure(is_rate=False, total="", mean=title, amount="", events=word)
         columns.append(_column(event, value, recipe, shown, control))
     return columns

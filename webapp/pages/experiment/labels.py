@@ -62,11 +62,12 @@ def reward_measure(rule: RewardRule) -> Measure:
     """Name the reward: clicks and click rate where one binary metric is all that counts.
 
     Where several metrics count, each with its weight, the unit is a binary one of weight 1, such as
-    a click; none where amounts count, since money is no number of clicks.
+    a click, or the currency that all of them have; none where other amounts count, since money is
+    no number of clicks.
     """
     (name, metric), *others = rule.metrics.items()
     word = name.replace("_", " ")
-    if not others and metric.is_binary and rule.bounds == (0.0, 1.0):
+    if not others and metric.is_binary and not metric.by and rule.bounds == (0.0, 1.0):
         events = f"{word}s"
         label = events.capitalize()
         return Measure(
@@ -76,7 +77,7 @@ def reward_measure(rule: RewardRule) -> Measure:
             amount=f"{{}} {events}",
             events=events,
         )
-    if not others and metric.weight == 1:
+    if not others and metric.is_own_reward:
         label = word.capitalize()
         return Measure(
             is_rate=False,
@@ -84,6 +85,7 @@ def reward_measure(rule: RewardRule) -> Measure:
             mean=f"{label} per email",
             amount=f"{{}} of {word}",
             events="results",
+            unit=f"in {rule.currency}" if rule.currency else "",
         )
     return _score_measure(rule)
 
@@ -94,8 +96,10 @@ def _score_measure(rule: RewardRule) -> Measure:
     units = [
         f"{name.replace('_', ' ')}s"
         for name, metric in rule.metrics.items()
-        if binary and metric.weight == 1
+        if binary and metric.is_own_reward
     ]
+    if rule.currency:
+        units = [rule.currency]
     unit = f"{units[0]} " if units else ""
     return Measure(
         is_rate=False,

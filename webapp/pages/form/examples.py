@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from webapp.pages.form.fields import parse_number
 from webapp.pages.form.form_model import TypedExperiment, TypedMetric
+from webapp.pages.form.margins import read_margin
 from webapp.pages.formatting import amount
 
 _USUAL = 40.0  # of an order, say: small enough for mental arithmetic
@@ -42,7 +43,9 @@ def worked_example(form: TypedExperiment) -> list[str]:
 def _part(metric: TypedMetric) -> ExamplePart | None:
     name = metric.name.strip()
     try:
-        weight, high = parse_number(metric.weight), parse_number(metric.high)
+        by_margin = bool(metric.margin.strip())
+        weight = read_margin(metric.margin) if by_margin else parse_number(metric.weight)
+        high = parse_number(metric.high)
     except ValueError:
         return None
     if not name or not weight:

@@ -18,6 +18,10 @@ _LABELS = {
     "weight": "Worth",
     "low": "Smallest value",
     "high": "Largest value",
+    "currency": "Currency",
+    "margin": "Margin",
+    "basis": "How values are told",
+    "by": "Worth by option",
     "values": "Values",
     "default": "Where it is missing",
     "holdout": "Control group",
@@ -66,6 +70,10 @@ _ORDER = [
     "count",
     "low",
     "high",
+    "currency",
+    "margin",
+    "basis",
+    "by",
     "window",
     "maturity",
     "machine_rules",
@@ -111,7 +119,11 @@ def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911
             return f"guardrails/{rows[int(number)]}/{'on' if leaf == ['event'] else 'amount'}"
         case ["reward", "metrics", name, leaf, *_]:
             names = [m.name.strip() for m in form.metrics]
-            return f"metrics/{names.index(name)}/{leaf}" if name in names else "metrics"
+            if name not in names:
+                return "metrics"
+            by_margin = bool(form.metrics[names.index(name)].margin.strip())
+            leaf = "margin" if by_margin and leaf in {"weight", "by"} else leaf
+            return f"metrics/{names.index(name)}/{leaf}"
         case ["reward", ("window_seconds" | "maturity_seconds") as name]:
             return f"{name.removesuffix('_seconds')}/amount"
         case ["reward", *_]:

@@ -78,13 +78,23 @@ class TypedExclusion(Struct, frozen=True):
 
 
 class TypedMetric(Struct, frozen=True):
-    """One kind of event and what it is worth; `count` is ``once``, ``sum`` or ``latest``."""
+    """One kind of event and what it is worth; `count` is ``once``, ``sum`` or ``latest``.
+
+    Attributes:
+        margin: in per cent of the list price; where it is typed, it makes all weights.
+        basis: whether values are told as ``paid`` or at ``list`` price.
+        by: weights by variant that no margin makes, a line ``discount/d10 = 0.36`` for each.
+    """
 
     name: str = ""
     weight: str = "1"
     count: str = "once"
     low: str = "0"
     high: str = "1"
+    currency: str = ""
+    margin: str = ""
+    basis: str = "paid"
+    by: str = ""
 
 
 class TypedGuardrail(Struct, frozen=True):

@@ -1,6 +1,6 @@
 """Form of a stored experiment, to edit it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,9 @@ import msgspec
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.features import Feature
 from bandits.guardrails import Guardrail
+from bandits.rewards import Metric
 from bandits.versions import Configuration
+from webapp.pages.form import margins
 from webapp.pages.form.fields import typed_text
 from webapp.pages.form.form_model import (
     TypedDuration,
@@ -41,14 +43,7 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
             for rule in experiment.exclude
         ),
         metrics=tuple(
-            TypedMetric(
-                name,
-                typed_text(m.weight),
-                "latest" if m.latest else m.count,
-                typed_text(m.low),
-                typed_text(m.high),
-            )
-            for name, m in experiment.reward.metrics.items()
+            _metric(name, m, experiment.slots) for name, m in experiment.reward.metrics.items()
         ),
         window=_duration(experiment.reward.window_seconds),
         maturity=_duration(experiment.reward.maturity_seconds),
@@ -80,6 +75,21 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
             TypedExclusion(tuple(_level(slot, rule.get(slot.key)) for slot in experiment.slots))
             for rule in experiment.paused
         ),
+    )
+
+
+def _metric(name: str, metric: Metric, slots: Sequence[Slot]) -> TypedMetric:
+    margin, basis = margins.recognised(metric, slots) or ("", "paid")
+    return TypedMetric(
+        name,
+        typed_text(metric.weight),
+        "latest" if metric.latest else metric.count,
+        typed_text(metric.low),
+        typed_text(metric.high),
+        metric.currency or "",
+        margin,
+        basis,
+        "" if margin else margins.weights_text(metric.by),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any, Literal
 
 import msgspec
@@ -21,7 +22,8 @@ from bandits.guardrails import Guardrail
 from bandits.identifiers import letter_name
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
-from webapp.pages.form.field_readers import FieldErrors
+from webapp.pages.form import margins
+from webapp.pages.form.field_readers import MISSING, FieldErrors
 from webapp.pages.form.fields import Method, methods, parse_number, read_field
 from webapp.pages.form.form_model import (
     MAIN_FIELDS,
@@ -229,7 +231,7 @@ def _reward(errors: FieldErrors, form: TypedExperiment, slots: Sequence[Slot]) -
         name = errors.key(f"metrics/{i}/name", typed.name)
         if name in metrics:
             errors.add(f"metrics/{i}/name", f"{name!r} is used twice")
-        metrics[name] = _metric(errors, f"metrics/{i}", typed)
+        metrics[name] = _metric(errors, f"metrics/{i}", typed, slots)
     window = errors.seconds("window", form.window, RewardRule, "window_seconds", empty=None)
     if window is None:
         errors.add("window/amount", "say how long after a send a result still counts")
@@ -251,14 +253,37 @@ def _costs(
     return costs
 
 
-def _metric(errors: FieldErrors, place: str, typed: TypedMetric) -> Metric:
+def _metric(errors: FieldErrors, place: str, typed: TypedMetric, slots: Sequence[Slot]) -> Metric:
+    weight, by = _weights(errors, place, typed, slots)
+    currency = typed.currency.strip().upper()
     return Metric(
-        errors.required_number(f"{place}/weight", typed.weight),
+        weight,
         "sum" if typed.count == "sum" else "once",
         errors.required_number(f"{place}/low", typed.low),
         errors.required_number(f"{place}/high", typed.high),
         typed.count == "latest",
+        by,
+        errors.text(f"{place}/currency", currency, Metric, "currency") if currency else None,
     )
+
+
+def _weights(
+    errors: FieldErrors, place: str, typed: TypedMetric, slots: Sequence[Slot]
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """Read the weight of a metric, and those of variants."""
+    if not typed.margin.strip():
+        none: dict[str, dict[str, float]] = {}
+        by = errors.attempt(f"{place}/by", partial(margins.read_weights, typed.by), none)
+        return errors.required_number(f"{place}/weight", typed.weight), by
+    margin = errors.attempt(f"{place}/margin", partial(margins.read_margin, typed.margin), MISSING)
+    discounts = [slot for slot in slots if slot.kind == "discount"]
+    if not isfinite(margin) or not discounts:
+        return margin, {}
+    if len(discounts) > 1:
+        errors.add(f"{place}/margin", "works with one discount part: this email has several")
+    basis = margins.value_basis(typed.basis)
+    weigh = partial(margins.weights_by_discount, discounts[0], margin, basis)
+    return margin, errors.attempt(f"{place}/basis", weigh, {})
 
 
 def _feature(errors: FieldErrors, place: str, typed: TypedFeature) -> Feature:

@@ -218,7 +218,7 @@ def _seconds(typed: TypedDuration) -> float:
 def is_binary(rule: RewardRule) -> bool:
     """Return True if the reward of an email is 0 or 1."""
     (metric, *others) = rule.metrics.values()
-    return metric.is_binary and metric.weight == 1 and not others and not rule.costs
+    return metric.is_binary and metric.is_own_reward and not others and not rule.costs
 
 
 def campaign_plan(plan: Plan) -> CampaignPlan:

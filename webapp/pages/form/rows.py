@@ -49,6 +49,8 @@ def _apply_button(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case 
                 return _in_slot(form, int(slot), _with_variant)
             case ["paste", "slots", slot]:
                 return _with_pasted(form, int(slot))
+            case ["show", "metrics"]:
+                return form
             case ["add", "metrics"]:
                 return replace(form, metrics=(*form.metrics, METRICS[what]))
             case ["add", "context"]:
