@@ -406,12 +406,15 @@ class SubjectDecisions(Struct, frozen=True):
         other_spellings: number of decisions that are not listed here, of subjects whose ids
             attribution takes for this one: in another case, with spaces around them, or in another
             form of Unicode.
+        opted_out_at: when the subject asked that no choice uses its data, on the page that emails
+            link to; null where it did not.
     """
 
     decisions: list[SubjectDecision]
     next: int | None
     signals: list[SubjectSignal] = []
     other_spellings: int = 0
+    opted_out_at: datetime | None = None
 
 
 class ErasureReceipt(Struct, frozen=True):

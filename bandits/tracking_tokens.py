@@ -55,6 +55,8 @@ class TokenKind(StrEnum):
     CLICK = "c"
     OPEN = "o"
     UNSUBSCRIBE = "u"
+    EXPLANATION = "w"
+    """The page "Why do I get this?"."""
     HONEYPOT = "h"
     """A link that no person can see."""
 

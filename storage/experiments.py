@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -22,6 +23,7 @@ from bandits.store.values import DataQualityCounts, ExperimentRecord, State
 from bandits.versions import Configuration
 from storage.audit_log import record_change
 from storage.databases import Database, NamedRow, Transaction, write_again
+from storage.opt_outs import OptOutReader
 from storage.schema import QUALITY_COUNTS, configurations, experiments
 
 RECENT_SECONDS = 1.0
@@ -88,6 +90,11 @@ class RecordCache:
         with self._lock:
             self._records[key] = (time.monotonic(), None)
 
+    def forget_all(self) -> None:
+        """Have every experiment read again."""
+        with self._lock:
+            self._records = dict.fromkeys(self._records, (time.monotonic(), None))
+
 
 class ExperimentStore:
     """Experiments, their configurations and their states: `bandits.store.ExperimentPort`.
@@ -100,6 +107,7 @@ class ExperimentStore:
         """Work in `database`."""
         self._database = database
         self._cache = RecordCache()
+        self._opt_outs = OptOutReader()
         self._decoded: dict[tuple[int, int], Configuration] = {}
 
     def create(
@@ -137,6 +145,7 @@ class ExperimentStore:
         begun = time.monotonic()
         with self._database.reading() as transaction:
             record = self.read(transaction, key)
+            record = replace(record, opt_outs=self._opt_outs.read(transaction))
         self._cache.keep(record, begun)
         return record
 
@@ -303,6 +312,10 @@ class ExperimentStore:
     def forget(self, key: str) -> None:
         """Have an experiment's record read again, also to choose under it."""
         self._cache.forget(key)
+
+    def forget_all(self) -> None:
+        """Have every experiment's record read again, also to choose under it."""
+        self._cache.forget_all()
 
     def _record(self, transaction: Transaction, row: NamedRow) -> ExperimentRecord:
         number, key, state, salt, version, learned, created, started, stopped, *columns = row

@@ -34,7 +34,7 @@ from bandits.tracking_tokens import (
 )
 
 MOST_LINKS = 2_000  # of one email
-CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH = "/t/", "/o/", "/u/"
+CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH, EXPLANATION_PATH = "/t/", "/o/", "/u/", "/w/"
 ONE_CLICK = "List-Unsubscribe=One-Click"  # RFC 8058
 
 # What mailers and template languages fill in later: a signature over it would be wrong then.
@@ -80,12 +80,15 @@ class TrackedEmail(Struct, frozen=True):
             each on one line whatever its length, and signed by DKIM with it.
         unsubscribe_url: for a link in the email's text; None where there is no decision.
         links: number of links that are tracked now.
+        explanation_url: for a link "Why do I get this?" in the email's text, to a page for its
+            recipient; None where there is no decision.
     """
 
     html: str
     headers: dict[str, str]
     unsubscribe_url: str | None
     links: int
+    explanation_url: str | None = None
 
 
 def rewrite(  # noqa: PLR0913 - options, by keyword
@@ -150,7 +153,7 @@ def track_links(
         ways.append(f"<mailto:{_mail_address(unsubscribe_mailto)}>")
     headers = {"List-Unsubscribe": ", ".join(ways), "List-Unsubscribe-Post": ONE_CLICK}
     if opted_out:
-        return TrackedEmail(html, headers, unsubscribe_url, 0)
+        return TrackedEmail(html, headers, unsubscribe_url, 0, signer.explanation_url())
     email = email_links(html)
     if len(email.links) > MOST_LINKS:
         raise InvalidInput.at("/html", f"must have at most {MOST_LINKS:,} links")
@@ -166,7 +169,8 @@ def track_links(
         added += _PIXEL.format(address=signer.pixel_url())
     edits.append((email.end, email.end, added))
     n = len(edits) - 1
-    return TrackedEmail(_edited(html, edits), headers, unsubscribe_url, n)
+    explanation_url = signer.explanation_url()
+    return TrackedEmail(_edited(html, edits), headers, unsubscribe_url, n, explanation_url)
 
 
 def clean_address(href: str) -> str | None:
@@ -252,13 +256,20 @@ class LinkSigner:
         """Return the address for unsubscribing."""
         return self._url(UNSUBSCRIBE_PATH, TokenKind.UNSUBSCRIBE)
 
+    def explanation_url(self) -> str:
+        """Return the address of the page "Why do I get this?"."""
+        return self._url(EXPLANATION_PATH, TokenKind.EXPLANATION)
+
     def is_pixel_in(self, html: str) -> bool:
         """Return True for an email that has a pixel of the server already."""
         return f"{self._root}{OPEN_PATH}" in html
 
     def _is_own(self, address: str) -> bool:
         return address.startswith(
-            tuple(self._root + path for path in (CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH))
+            tuple(
+                self._root + path
+                for path in (CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH, EXPLANATION_PATH)
+            )
         )
 
     def _url(self, path: str, kind: TokenKind, address: str = "") -> str:

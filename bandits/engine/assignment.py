@@ -59,6 +59,11 @@ class AssignmentBatch:
         if any(eligible):
             self.restrictions = [encode_restriction(e or {}) for e in eligible]
 
+    def leave_out(self, opted_out: Sequence[bool]) -> None:
+        """Use no data of those who opted out (n); an id that comes again is answered as before."""
+        both = zip(self.personalized, opted_out, strict=True)
+        self.personalized = tuple(personalized and not out for personalized, out in both)
+
     def _merge_repeated(
         self, salt: bytes, requests: Sequence[Request], new_ids: Sequence[str]
     ) -> list[Request]:

@@ -395,6 +395,8 @@ class ChooseHandler:
         now = self._clock()
         active = self._policies.newest(record)
         batch = AssignmentBatch(record.salt, requests, now)
+        if record.opt_outs:
+            batch.leave_out(self._store.subjects.opted_out(record, batch.subjects))
         combined = grouped and len(requests) > 1
         if combined and len(batch.ids) < len(requests):
             raise NotCombinable

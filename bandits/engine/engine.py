@@ -18,6 +18,10 @@ from bandits.engine.analysis.guardrail_report import guardrail_report
 from bandits.engine.analysis.health import check_senders, count_excluded_bounces
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision, label
+from bandits.engine.analysis.recipient_explanation import (
+    RecipientExplanation,
+    explain_to_recipient,
+)
 from bandits.engine.analysis.set_aside import describe_set_aside
 from bandits.engine.analysis.summary import summarise
 from bandits.engine.arm_counts import ArmCounts
@@ -346,6 +350,40 @@ class Engine:
         if receipt.derived and contextual and stored.policy_version > 0:
             self._keep_receipt(stored, configuration, receipt)
         return receipt
+
+    def explain_to_recipient(self, decision_id: str) -> RecipientExplanation:
+        """Explain one decision to the recipient of its email, from its row alone.
+
+        Raises:
+            NotFound: there is no such decision, or none any more.
+        """
+        stored = self.store.log.decisions([decision_id]).get(decision_id)
+        if stored is None:
+            raise NotFound("decision", decision_id, _GONE)
+        configuration = self.store.experiments.configuration(
+            stored.experiment, stored.configuration_version
+        )
+        return explain_to_recipient(stored, configuration, self.store.log.events(decision_id))
+
+    def has_opted_out(self, decision_id: str) -> bool:
+        """Return True where the recipient of an email opted out of the use of personal data.
+
+        Raises:
+            NotFound: there is no such decision, or none any more.
+        """
+        return self.store.subjects.has_opted_out(decision_id)
+
+    def set_opt_out(self, decision_id: str, *, opted_out: bool) -> None:
+        """Let the recipient of an email opt out of the use of personal data, or take that back.
+
+        From then on every request for this subject is chosen for as with `personalize` false, in
+        any experiment; other processes take it up within a second. It holds until it is taken back
+        or the subject is erased.
+
+        Raises:
+            NotFound: there is no such decision, or none any more.
+        """
+        self.store.subjects.set_opt_out(decision_id, opted_out=opted_out, at=self.clock())
 
     def _keep_receipt(
         self, stored: StoredDecision, configuration: Configuration, receipt: DecisionReceipt

@@ -45,7 +45,14 @@ def read_subject(
     message_ids = store.log.message_ids([stored.id for stored in page.decisions])
     signals = [] if after else _read_signals(store, subject_id, page, any_spelling=any_spelling)
     others = 0 if any_spelling else store.subjects.other_spellings(subject_id)
-    return SubjectDecisions([describe(s) for s in page.decisions], page.next, signals, others)
+    opted_out_at = store.subjects.opted_out_at(subject_id)
+    return SubjectDecisions(
+        [describe(s) for s in page.decisions],
+        page.next,
+        signals,
+        others,
+        None if opted_out_at is None else moment(opted_out_at),
+    )
 
 
 def _read_signals(
@@ -78,6 +85,7 @@ def erase_subject(
         with store.subjects.erase(key, ids, now=now, by=by) as folding:
             take_in(folding, now)
     signals += store.subjects.erase_signals(subject_id, every_id)
+    store.subjects.erase_opt_out(subject_id, at=now)
     store.subjects.purge()
     others = store.subjects.other_spellings(subject_id)
     return ErasureReceipt(len(every_id), sorted(ids_by_experiment), signals, others)

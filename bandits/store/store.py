@@ -752,6 +752,36 @@ class SubjectPort(Protocol):
         """
         ...
 
+    def opted_out(self, record: ExperimentRecord, subjects: Sequence[str]) -> list[bool]:
+        """Return True for each of n subjects who opted out, as the record has it."""
+        ...
+
+    def opted_out_at(self, subject_id: str) -> float | None:
+        """Return when a subject opted out of the use of its data, None where it did not."""
+        ...
+
+    def has_opted_out(self, decision_id: str) -> bool:
+        """Return True where the subject of a decision opted out.
+
+        Raises:
+            NotFound: there is no such decision, or none any more.
+        """
+        ...
+
+    def set_opt_out(self, decision_id: str, *, opted_out: bool, at: float) -> None:
+        """Let the subject of a decision opt out, or take that back.
+
+        From then on no choice uses its data, in any experiment: within a second in every process.
+
+        Raises:
+            NotFound: there is no such decision, or none any more.
+        """
+        ...
+
+    def erase_opt_out(self, subject_id: str, *, at: float) -> None:
+        """Forget that a subject opted out."""
+        ...
+
     def purge(self) -> None:
         """Remove what was erased from files beside the tables as well, now or a little later."""
         ...

@@ -52,6 +52,7 @@ class ExperimentRecord(Struct, frozen=True):
         shipped: the arm that a stopped experiment goes on sending, if any.
         keeps_control: its control group goes on getting the control.
         voided: decisions that are void; None where nothing ever was. See `bandits.engine.voids`.
+        opt_outs: hashes of the subjects, of all experiments, whose data no choice may use.
     """
 
     id: int
@@ -67,6 +68,7 @@ class ExperimentRecord(Struct, frozen=True):
     keeps_control: bool = False
     data_quality: DataQualityCounts = DataQualityCounts()
     voided: int | None = None
+    opt_outs: frozenset[bytes] = frozenset()
 
     @property
     def closes_at(self) -> float | None:

@@ -28,6 +28,7 @@ from storage.log.batches import REFERENCES, open_batch
 from storage.log.candidates import match_keys
 from storage.log.queries import read_numbered
 from storage.log.subject_index import MATCH_KEY, find_subjects, forget_decisions
+from storage.opt_outs import OptOutStore
 from storage.schema import (
     activations,
     attributions,
@@ -76,6 +77,7 @@ class SubjectStore:
         self._connections = connections
         self._tracked_links = tracked_links
         self._spool = spool
+        self._opt_outs = OptOutStore(context.database)
 
     def subject(
         self, subject_id: str, *, after: int = 0, limit: int, any_spelling: bool = False
@@ -141,6 +143,29 @@ class SubjectStore:
         for portion in _portions_of(ids):
             waiting += self._context.write(partial(waiting_events.erase_of_decisions, ids=portion))
         return waiting + self._connections.erase_of_subject(subject_id, ids)
+
+    def opted_out(self, record: ExperimentRecord, subjects: Sequence[str]) -> list[bool]:
+        """Return True for each of n subjects who opted out, as the record has it."""
+        hashes = self._context.hash_subjects(subjects)
+        return [digest in record.opt_outs for digest in hashes]
+
+    def opted_out_at(self, subject_id: str) -> float | None:
+        """Return when a subject opted out, None where it did not."""
+        return self._opt_outs.opted_out_at(self._hash(subject_id))
+
+    def has_opted_out(self, decision_id: str) -> bool:
+        """Return True where the subject of a decision opted out."""
+        return self._opt_outs.has(decision_id)
+
+    def set_opt_out(self, decision_id: str, *, opted_out: bool, at: float) -> None:
+        """Let the subject of a decision opt out, or take that back."""
+        self._opt_outs.set(decision_id, opted_out=opted_out, at=at)
+        self._context.experiments.forget_all()
+
+    def erase_opt_out(self, subject_id: str, *, at: float) -> None:
+        """Forget that a subject opted out."""
+        self._opt_outs.erase([self._hash(subject_id)], at=at)
+        self._context.experiments.forget_all()
 
     def purge(self) -> None:
         """Remove what was erased from the database's files as well."""

@@ -100,6 +100,7 @@ from storage.schema.tracked_links import (
     TRACKING_COUNTS,
     erased_decisions,
     link_hosts,
+    opt_outs,
     tracking_keys,
     unsubscribes,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "network_counts",
     "of_batch",
     "one_time_links",
+    "opt_outs",
     "outbox",
     "receipt_allocations",
     "refusal_marks",

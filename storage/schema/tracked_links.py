@@ -1,4 +1,4 @@
-"""Tables of tracked links: the keys that sign them, the hosts they lead to, and unsubscribes."""
+"""Tables of links in emails: keys that sign them, hosts, unsubscribes, and opt-outs."""
 
 from sqlalchemy import BigInteger, Column, Double, LargeBinary, Table, Text
 
@@ -59,6 +59,24 @@ unsubscribes = Table(  # for senders to take over
             export="by the decision's event `unsubscribe`",
             erasure="`SubjectStore.erase_signals`, by the ids of the subject's decisions",
             retention="`TrackedLinkStore.remove_expired`, after 400 days",
+        )
+    },
+)
+
+# Subjects whose data no choice may use. A row without a subject says that another one was removed:
+# readers that go on from the last number they know start anew there.
+opt_outs = Table(
+    "opt_outs",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("subject", LargeBinary, unique=True),
+    Column("at", Double, nullable=False),
+    sqlite_autoincrement=True,
+    info={
+        SUBJECT_DATA: SubjectData(
+            export="`SubjectStore.opted_out_at`, by the hash of the subject",
+            erasure="`SubjectStore.erase_opt_out`",
+            retention="never: an objection holds until the subject takes it back",
         )
     },
 )

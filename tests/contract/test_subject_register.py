@@ -110,6 +110,7 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
         engine.choose("waits", [Request(name, decision_id=f"{tag}-5")])
         assert engine.reward([Reward(f"{tag}-5", "early", "click")], wait=True).waiting == 1
         engine.withdraw([Withdrawal(f"{tag}-1", f"order-of-{tag}-1")])
+        engine.set_opt_out(f"{tag}-1", opted_out=True)
         assert made.decision_id
         assert cancelled.decision_id
     connection = store.connections.add(
@@ -162,6 +163,7 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
     after = cells(store)
     assert {name for name, values in after.items() if names_ann(values, hashes)} == set()
     left = engine.subject("bob@shop.example")
+    assert left.opted_out_at is not None
     assert (len(left.decisions), len(left.signals)) == (5, 4)
     assert engine.erase(subject, by="test").signals == 0
 

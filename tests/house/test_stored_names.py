@@ -140,6 +140,7 @@ PLAIN_BYTES = {
     "experiments.salt": "random",
     "erased_decisions.mark": "BLAKE2b under a secret",
     "idempotency_keys.digest": "BLAKE2b under a secret",
+    "opt_outs.subject": "as of the decisions",
     "refusal_marks.mark": "BLAKE2b under a secret",
     "refusals.body": "JSON of a refused signal, sealed as secrets are",
     "refusals.digest": "SHA-256",

@@ -143,6 +143,7 @@ class EmailDocument(Struct, frozen=True):
     Attributes:
         headers: to be added to the message.
         unsubscribe_url: for a link in the email's text.
+        explanation_url: for a link "Why do I get this?" in it, to a page for its recipient.
         links: number of links that are tracked now.
         unknown: ids of no decision. They, and those that are `refused`, are in no link; where
             there is no other, the email is as it came.
@@ -155,6 +156,7 @@ class EmailDocument(Struct, frozen=True):
     links: int
     unknown: Sequence[str] = ()
     refused: Sequence[RefusedRow] = ()
+    explanation_url: str | None = None
 
 
 class UnsubscribeDocument(Struct, frozen=True):
@@ -307,6 +309,7 @@ def rewrite_email(services: Services, body: EmailRequest, caller: ApiKey) -> Ope
             email.links,
             marks.unknown,
             marks.refused,
+            email.explanation_url,
         )
     )
 

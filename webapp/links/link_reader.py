@@ -41,6 +41,15 @@ class LinkReader:
             raise HostNotAllowed("its host is not allowed")
         return signed, token
 
+    def counts(self, signed: SignedToken) -> bool:
+        """Return False for a token of a revoked key.
+
+        Raises:
+            BadToken: there is no such key.
+            Unavailable: whether there is one cannot be read now.
+        """
+        return self.ring.rules_for(signed.key_id).keys[signed.key_id].counts
+
     def record(self, signed: SignedToken, token: TrackingToken, environ: "WSGIEnvironment") -> None:
         """Write to the spool what a request did; it is durable then.
 

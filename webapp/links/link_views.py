@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, Response, current_app, render_template, requ
 from bandits.client.tracking import ONE_CLICK, UNSUBSCRIBE_PATH
 from bandits.errors import Unavailable
 from bandits.tracking_tokens import BadToken, TokenKind
+from webapp.links.explanation_views import explanations
 from webapp.links.key_ring import KeyRing
 from webapp.links.link_path import BROKEN_LINK, BUSY, TrackedLinkPath
 from webapp.links.link_reader import LinkReader
@@ -61,6 +62,7 @@ def init(app: Flask, settings: Settings) -> None:
     reader = LinkReader(ring, own.spool, own.engine.clock)
     app.extensions[_READER] = reader
     app.register_blueprint(tracked_links)
+    app.register_blueprint(explanations)
     app.wsgi_app = TrackedLinkPath(  # type: ignore[method-assign]  # as its manual does
         app.wsgi_app, reader, own.metrics, access_log=settings.access_log
     )
