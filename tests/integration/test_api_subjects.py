@@ -37,7 +37,8 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     assert decision["eligible"] == eligible
     assert [e["metric"] for e in decision["events"]] == ["click"]
     nobody = api.post("/subjects/read", {"subject_id": "nobody"})
-    assert nobody.json == {"decisions": [], "next": None, "signals": [], "other_spellings": 0}
+    counts = {"signals": [], "other_spellings": 0, "opted_out_at": None}
+    assert nobody.json == {"decisions": [], "next": None} | counts
 
 
 def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:

@@ -73,6 +73,7 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/latest: more",
     "/health/excluded_bounces: more",
     "/excludes_bounces: more",
+    "/opted_out_at: more",
     "/other_spellings: more",
     "/former_id: more",
     "/not_derivable: 'what personal had learned at version",  # names another reason besides
