@@ -26,7 +26,11 @@ SLOTS = [
         "kind": "discount",
         "variants": [{"key": f"d{p}", "payload": {"percent": p}} for p in (0, 10, 20)],
     },
-    {"key": "hero", "kind": "content", "variants": [{"key": "h", "payload": {"html": "<p>x"}}]},
+    {
+        "key": "hero",
+        "kind": "content",
+        "variants": [{"key": "h", "name": "Hero of guilt", "payload": {"html": "<p>x"}}],
+    },
 ]
 CONTEXT = [
     {"name": "orders_90d", "kind": "number", "low": 0, "high": 10},
@@ -91,7 +95,16 @@ def test_page_has_no_ids_and_no_names_that_managers_gave(page):
     page.choose()
     html = page.api.client.get(page.path()).text
     assert "Still thinking &lt;b&gt;about&lt;/b&gt; it?" in html or "Two days left" in html
-    for secret in ("d-1", "ann@shop.example", "Guilt", "nearly left", "stingy", "spring", "lints"):
+    for secret in (
+        "d-1",
+        "ann@shop.example",
+        "Guilt",
+        "Hero of",
+        "nearly left",
+        "stingy",
+        "spring",
+        "lints",
+    ):
         assert secret not in html
 
 
