@@ -106,6 +106,14 @@ def sqlite(folder) -> Makers:
 def postgresql(postgresql_server) -> Makers:
     count = iter(range(10**6))
     used: list[str] = []
+    # Most tests write to a few tables; to truncate all of them takes a quarter of a second.
+    rows = (f"SELECT '{name}' WHERE EXISTS (SELECT FROM {name})" for name in metadata.tables)
+    clear = f"""DO $$ DECLARE full_tables text; BEGIN
+        SELECT string_agg(name, ', ') INTO full_tables FROM ({" UNION ALL ".join(rows)}) AS t (name);
+        IF full_tables IS NOT NULL THEN EXECUTE 'TRUNCATE ' || full_tables || ' CASCADE'; END IF;
+        PERFORM setval(format('%I.%I', schemaname, sequencename), 1, false)
+            FROM pg_sequences WHERE last_value IS NOT NULL;
+    END $$"""
 
     def empty() -> str:
         name = f"test_{next(count)}"
@@ -116,7 +124,7 @@ def postgresql(postgresql_server) -> Makers:
         """Empty the tables of a used database, which is faster than to make another."""
         if used:
             url = used.pop()
-            postgresql_server(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY", url)
+            postgresql_server(clear, url)
         else:
             url = empty()
             upgrade(url)
