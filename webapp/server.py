@@ -28,14 +28,17 @@ from storage.settings import parse_database_url
 from webapp import log_config, worker
 from webapp.egress import EgressGuard
 from webapp.fold_worker import FoldWorker
+from webapp.jobs.uploads import Uploads, uploads_folder
 from webapp.listener import ActivatedServer
 from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.middleware import AT_ONCE
 from webapp.notices.alert_watch import AlertWatch
+from webapp.notices.file_alerts import file_alerts
 from webapp.notices.outbox_worker import OutboxWorker
 from webapp.settings import Settings
 from webapp.spool_worker import SpoolWorker
+from webapp.wave_worker import WaveWorker
 from webapp.webhooks.match_worker import MatchWorker
 
 _SPARE_THREADS = 8  # for what needs no database, while it keeps all others waiting
@@ -158,7 +161,18 @@ def _run(
         stop=stop,
     )
     sender_thread = Thread(target=sender.run, name="outbox")
-    threads = (fold_thread, match_thread, pull_thread, spool_thread, watch_thread, sender_thread)
+    tell = file_alerts(Engine(store), store.accounts, store.outgoing)
+    waves = WaveWorker(Uploads(uploads_folder(settings)), Engine(store), tell, stop)
+    wave_thread = Thread(target=waves.run, name="waves")
+    threads = (
+        fold_thread,
+        match_thread,
+        pull_thread,
+        spool_thread,
+        watch_thread,
+        sender_thread,
+        wave_thread,
+    )
     for thread in threads:
         server.on_startup(thread.start)
     announced = (settings, address, listener, create_set_up_link(settings, address, store))

@@ -263,6 +263,16 @@ class Engine:
         """
         return self._choose_handler.choose_partial(key, requests, actor=actor)
 
+    def held_out(self, key: str, subjects: Sequence[str]) -> list[bool]:
+        """Return True for each of n subjects who is in an experiment's control group.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        record = self.store.experiments.record(key)
+        held_out: list[bool] = self._policies.newest(record).held_out(subjects).tolist()
+        return held_out
+
     def preview(self, key: str, context: Mapping[str, Scalar]) -> Preview:
         """Compute what a subject with this context would get; nothing is recorded.
 

@@ -82,7 +82,11 @@ DOCUMENTS = {
     "upload": (
         "id experiment kind name by created_at stage columns events subject anew contents"
         " format forms own one_each totals check confirmed"
-        " version total done written faults sent reported accepted repeated late unmatched"
+        " version total done written faults sent reported in_waves waves best_last"
+        " accepted repeated late unmatched"
+    ),
+    "upload/waves": (
+        "recipients at stage only version read rows written prepared_at sent reported faults"
     ),
     "upload/format": "encoding delimiter",
     "upload/forms": "zone day decimal",
@@ -96,7 +100,7 @@ DOCUMENTS = {
     "column_mappings": "mappings zone",
     "column_mappings/mappings": (
         "id_column by_subject features in_rows metrics extra every_row zone day decimal totals"
-        " anew contents own one_each"
+        " anew contents own one_each in_waves"
     ),
     "statements": "at statements reset",
     "statements/statements": "at arm over_since over_until kind lift",

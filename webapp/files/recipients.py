@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
@@ -53,6 +54,16 @@ class RequestPortion(Struct, frozen=True, gc=False):
     ordinals: Sequence[int]
     lines: Sequence[int]
     own: Sequence[Sequence[Cell]] = ()
+
+    def take(self, rows: Sequence[int]) -> "RequestPortion":
+        """Return the portion with the requests at these places alone."""
+        return replace(
+            self,
+            requests=[self.requests[i] for i in rows],
+            ordinals=[self.ordinals[i] for i in rows],
+            lines=[self.lines[i] for i in rows],
+            own=[self.own[i] for i in rows] if self.own else (),
+        )
 
 
 class RecipientFile:

@@ -54,6 +54,7 @@ class ColumnMapping(Struct, frozen=True):
         contents: write the payloads, besides the keys.
         own: write the columns of the list, too.
         one_each: decide once for a recipient who is in several rows.
+        in_waves: the list is to be sent in waves.
     """
 
     id_column: str
@@ -71,6 +72,7 @@ class ColumnMapping(Struct, frozen=True):
     contents: bool = True
     own: bool = True
     one_each: bool = True
+    in_waves: bool = False
 
     @property
     def forms(self) -> CellForms:

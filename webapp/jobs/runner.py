@@ -50,7 +50,7 @@ from webapp.jobs.uploads import Kind, Stage, Upload, Uploads
 RECIPIENTS_A_TRANSACTION = 1000  # few, so that others wait for a transaction only shortly
 
 
-def _ignore(_: RejectedRow) -> None:
+def ignore_row(_: RejectedRow) -> None:
     """Leave a row out that is in the report."""
 
 
@@ -76,18 +76,18 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
         upload = replace(upload, total=check.read, check=check)
         uploads.save(upload)
         check.refuse_useless()
-        if not (upload.confirmed or check.is_clean):
+        if not (upload.confirmed or (check.is_clean and not upload.in_waves)):
             return "checked"
     run = run_digest(uploads.file(upload), upload.experiment, columns, upload.forms, upload.format)
     portions = recipients.portions(
         f"{run}-{upload.id}" if upload.anew else run,
         RECIPIENTS_A_TRANSACTION,
-        reject=_ignore,
+        reject=ignore_row,
         own=upload.own,
     )
     own = list(zip(table.columns, table.types, strict=True)) if upload.own else []
-    lines = _ChoiceLines(experiment, own, columns.subject, contents=upload.contents)
-    repeated = _repeated_recipients(recipients, upload)
+    lines = ChoiceLines(experiment, own, columns.subject, contents=upload.contents)
+    repeated = repeated_recipients(recipients, upload)
     actor = actor_of("person", upload.by)
     decide = partial(engine.choose, upload.experiment, actor=actor)
     with uploads.open_answer(upload) as answer:
@@ -109,18 +109,18 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
     return "done"
 
 
-def _repeated_recipients(recipients: RecipientFile, upload: Upload) -> RepeatedRecipients | None:
+def repeated_recipients(recipients: RecipientFile, upload: Upload) -> RepeatedRecipients | None:
     """Find recipients who are in several rows, if each of them gets one decision."""
     if not (upload.one_each and upload.check and upload.check.repeated):
         return None
     digests = [
         subject_digests(request.subject_id for request in portion.requests)
-        for portion in recipients.portions("check", reject=_ignore)
+        for portion in recipients.portions("check", reject=ignore_row)
     ]
     return RepeatedRecipients(first_rows(digests))
 
 
-class _ChoiceLines:
+class ChoiceLines:
     """Lines of a file of choices; without `contents`, payloads are left out."""
 
     def __init__(
@@ -131,6 +131,7 @@ class _ChoiceLines:
         *,
         contents: bool,
     ) -> None:
+        """Name the columns, as `ChoiceRows` does."""
         self._choices = ChoiceRows(experiment, own, subject)
         names = self._choices.schema.names
         self._places = [
@@ -138,10 +139,12 @@ class _ChoiceLines:
         ]
 
     def header(self) -> bytes:
+        """Return the line of the columns' names."""
         names = self._choices.schema.names
         return _encoded([[names[i] for i in self._places]])
 
     def rows(self, portion: RequestPortion, decisions: Sequence[Decision]) -> bytes:
+        """Return the lines of a portion's decisions."""
         batch = self._choices.batch(portion.requests, decisions, portion.own)
         columns = [batch.column(i).to_pylist() for i in self._places]
         return _encoded(zip(*columns, strict=True))
@@ -283,7 +286,7 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> Stage:
         answer.truncate(upload.written)
         if not upload.written:
             answer.write("".join(csv_lines([_HEAD])).encode())
-        for reported in export.portions(reject=_ignore):
+        for reported in export.portions(reject=ignore_row):
             first, before = first + reported.rows, first
             events = list(zip(reported.lines, reported.rewards, strict=True))
             complete: list[TotalLine] = []
@@ -326,7 +329,7 @@ def _file_totals(export: RewardExport, upload: Upload, rule: RewardRule) -> File
     if not upload.totals:
         return None
     totals = FileTotals(rule)
-    for portion in export.portions(reject=_ignore):
+    for portion in export.portions(reject=ignore_row):
         totals.count(portion.rewards)
     totals.end_count()
     return totals

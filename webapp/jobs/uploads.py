@@ -24,13 +24,14 @@ from webapp.files.recipients import RecipientColumns
 from webapp.files.reward_export import EventColumns
 from webapp.files.table_files import Table, TableFormat, open_table
 from webapp.jobs.column_map import SavedMappings
+from webapp.jobs.waves import Wave
 from webapp.settings import Settings
 
 Kind = Literal["recipients", "results"]
 # new: its columns are not named yet. working: a thread processes it. checked: somebody has to look
 # at what was found in it. refused: no row is valid and nothing was recorded. broken: stopped on the
-# way; to resume records nothing twice.
-Stage = Literal["new", "working", "checked", "done", "refused", "broken"]
+# way; to resume records nothing twice. waves: its waves are chosen for one after the other.
+Stage = Literal["new", "working", "checked", "waves", "done", "refused", "broken"]
 
 KEPT_SECONDS = 7 * 86_400.0
 _ID_BYTES = 8
@@ -65,6 +66,9 @@ class Upload(Struct, frozen=True, kw_only=True):
         faults: reasons why it was refused or stopped.
         sent: somebody says that the emails of its choices are sent.
         reported: number of choices whose emails are reported as sent.
+        in_waves: it is to be sent in waves,
+        waves: which these are, once they are planned.
+        best_last: the last of them gets the version that does best until then.
         accepted, repeated, late, unmatched: numbers of events of results, by their outcome.
     """
 
@@ -94,6 +98,9 @@ class Upload(Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()
     sent: bool = False
     reported: int = 0
+    in_waves: bool = False
+    waves: tuple[Wave, ...] = ()
+    best_last: bool = False
     accepted: int = 0
     repeated: int = 0
     late: int = 0
@@ -152,6 +159,11 @@ class Uploads:
         uploads = [u for u in self._all() if u.experiment == experiment]
         return sorted(uploads, key=lambda u: (-u.created_at, u.id))
 
+    def planned(self) -> list[Upload]:
+        """Read the uploads that have waves to be chosen for, the oldest first."""
+        uploads = [u for u in self._all() if u.stage == "waves"]
+        return sorted(uploads, key=lambda u: (u.created_at, u.id))
+
     def save(self, upload: Upload) -> None:
         """Write an upload's description, whole or not at all."""
         place = self._place(upload)
@@ -166,18 +178,20 @@ class Uploads:
         shutil.rmtree(self._place(upload), ignore_errors=True)
 
     def sweep(self, now: float) -> None:
-        """Delete uploads that are older than a week."""
+        """Delete uploads that are older than a week, or whose last wave is."""
         for upload in self._all():
-            if upload.created_at < now - KEPT_SECONDS and not self.is_worked_on(upload):
+            last = max([upload.created_at, *(wave.at for wave in upload.waves)])
+            if last < now - KEPT_SECONDS and not self.is_worked_on(upload):
                 self.remove(upload)
 
     def file(self, upload: Upload) -> Path:
         """Return the path of the uploaded file."""
         return self._place(upload) / "file"
 
-    def answer(self, upload: Upload) -> Path:
-        """Return the path of the answer: chosen variants, or rows without a match."""
-        return self._place(upload) / "answer.csv"
+    def answer(self, upload: Upload, wave: int | None = None) -> Path:
+        """Return the path of the answer: chosen variants, also of a wave, or unmatched rows."""
+        name = "answer.csv" if wave is None else f"answer-{wave + 1}.csv"
+        return self._place(upload) / name
 
     def report(self, upload: Upload) -> Path:
         """Return the path of the report of rows that do not fit."""
@@ -197,9 +211,9 @@ class Uploads:
         cells = self._place(upload) / "cells.jsonl"
         return open_table(self.file(upload), upload.name, upload.format, cells=cells)
 
-    def open_answer(self, upload: Upload) -> IO[bytes]:
+    def open_answer(self, upload: Upload, wave: int | None = None) -> IO[bytes]:
         """Open the answer to be continued."""
-        return open_private(self.answer(upload), "ab")
+        return open_private(self.answer(upload, wave), "ab")
 
     def is_worked_on(self, upload: Upload) -> bool:
         """Return True while a thread of any process works on it."""

@@ -29,7 +29,7 @@ ALERT_KINDS = {
     "no_traffic": AlertKind(
         "A running campaign has sent nothing for a day", "viewer", "campaign.no_traffic"
     ),
-    "file_ready": AlertKind("Your file is ready", "manager", "file.ready"),
+    "file_ready": AlertKind("Your file is ready, or a wave of it", "manager", "file.ready"),
     "file_failed": AlertKind("Your file has failed", "manager", "file.failed"),
     "connection_failing": AlertKind("A connection fails", "admin", "connection.failing"),
     WEEKLY: AlertKind("A weekly summary, on Mondays", "viewer", ""),

@@ -51,6 +51,7 @@ def init(app: Flask, settings: Settings) -> None:
         segments,
         set_aside,
         stop,
+        upload_folder,
         uploads,
         voids,
     )
@@ -65,7 +66,7 @@ def init(app: Flask, settings: Settings) -> None:
     access.init(app, sign_in.ask_to_sign_in)
     for module in (throttle, formatting, layout, error_pages, forecasts):
         module.init(app)
-    uploads.init(app, settings)
+    upload_folder.init(app, settings)
     provider.init(app, settings)
     email.init(app, settings)
     forgotten_password.init(app)

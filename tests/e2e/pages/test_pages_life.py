@@ -132,7 +132,7 @@ def send_to_a_list(page: Page) -> list[str]:
     upload(page, "recipients", "nothing.pdf", "who,how\n")
     expect(page.locator("#recipients-error")).to_contain_text(".csv")
     upload(page, "recipients", "list.csv", f"who,how\n{LIST}")
-    choose = page.get_by_role("button", name="Choose for every recipient")
+    choose = page.get_by_role("button", name="Continue")
     choose.click()
     expect(page.get_by_role("alert")).to_contain_text(
         "Choose the column that says who each row is."

@@ -140,6 +140,12 @@ NEEDS = {
     "void_deeds": "admin",
     "voids": "admin",
     "withdraw_invitation": "admin",
+    "cancel_waves": "manager",
+    "move_waves": "manager",
+    "plan_waves": "manager",
+    "prepare_wave_now": "manager",
+    "report_wave": "manager",
+    "wave_csv": "manager",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {

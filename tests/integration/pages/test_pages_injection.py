@@ -17,6 +17,7 @@ from bandits.store.values import Deeds
 from storage.connections import DeliveryOutcome, NewRefusal
 from storage.outgoing import MailSettings
 from webapp.files.file_check import ColumnFinding, FileCheck
+from webapp.jobs.waves import Wave
 from webapp.links.link_views import PUBLIC_URL
 from webapp.signals.delivery import Delivery
 from webapp.webhooks.signal_recorder import RefusedSignal
@@ -193,6 +194,12 @@ class Intruder:
         )
         self.type_into(form)
 
+    def type_into_all(self, reader):
+        """Type into each form of a page but those that are left out."""
+        for form in reader.forms:
+            if self.endpoint(form.action, form.method.upper()) not in LEFT_OUT:
+                self.type_into(form)
+
     def type_into(self, form):
         """Type into all fields together, then into each alone, leaving the others as they are."""
         where = self.endpoint(form.action, form.method.upper())
@@ -273,25 +280,30 @@ def tell(site):
 
 
 def uploaded(site):
-    """Files whose columns are to be named, one that waits, one that was refused: these two."""
+    """Files whose columns are to be named, and others in every further state: these."""
     uploads = site.app.extensions["bandits.uploads"]
     quoted = '"' + HOSTILE.replace('"', '""') + '"'
     text = f"{quoted},subject_id,decision_id\n{quoted},{quoted},x\n".encode()
     name = f"{HOSTILE.replace('/', '')}.csv"
-    *_, waiting, refused = (
+    kinds = ("recipients", "results", *["recipients"] * 4)
+    *_, waiting, refused, unplanned, planned = (
         uploads.add("sale", kind, io.BytesIO(text), name, at=site.clock(), by=HOSTILE)
-        for kind in ("recipients", "results", "recipients", "recipients")
+        for kind in kinds
     )
     finding = ColumnFinding(HOSTILE, HOSTILE, 2, ((HOSTILE, 2),))
     check = FileCheck(3, 3, 2, 2, 1, (3,), (finding,), (finding,))
     uploads.save(replace(waiting, stage="checked", check=check))
     uploads.save(replace(refused, stage="refused", faults=(HOSTILE,)))
-    return waiting.id, refused.id
+    uploads.save(replace(unplanned, stage="checked", check=check, in_waves=True))
+    later = Wave(recipients=1, at=site.clock() + 1e6, stage="broken", faults=(HOSTILE,))
+    ready = Wave(recipients=1, at=1.0, stage="ready")
+    uploads.save(replace(planned, stage="waves", check=check, total=2, waves=(ready, later)))
+    return waiting.id, refused.id, unplanned.id, planned.id
 
 
 # What is not pressed: it would end the session that presses all the rest, or is offered only where
 # there is no campaign yet.
-# One is reached by way of a provider: `tests/security/test_provider_sign_in.py`. Two have nothing
+# One is reached by way of a provider: `tests/security/test_provider_sign_in.py`. Three have nothing
 # to type, and need a guardrail that has acted, or a campaign whose emails are reported as sent.
 LEFT_OUT = {
     "pages.sign_out",
@@ -301,6 +313,7 @@ LEFT_OUT = {
     "pages.create_first_account",
     "pages.undo_guardrail",
     "pages.report_upload_sent",
+    "pages.report_wave",
 }
 
 
@@ -312,13 +325,13 @@ def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site,
     begin = (
         *("/", "/decisions/d%3Cq9-tag%3E", "/experiments/sale/try", "/settings"),
         "/experiments/sale/stop/1",
-        *(f"/experiments/sale/files/{upload_id}" for upload_id in upload_ids),
     )
+    places = [f"/experiments/sale/files/{upload_id}" for upload_id in upload_ids]
     for _ in range(2):  # the second time, on what the first has stored
         for _, reader in list(intruder.pages(*begin)):
-            for form in reader.forms:
-                if intruder.endpoint(form.action, form.method.upper()) not in LEFT_OUT:
-                    intruder.type_into(form)
+            intruder.type_into_all(reader)
+        for place in places:
+            intruder.type_into_all(intruder.read(admin.get(place), place))
     typed = admin.form("/experiments/sale/voids?actor=key:1", "since")
     confirmation = admin.post("/experiments/sale/voids/preview", typed)
     intruder.type_into_form(confirmation, "pages.void_deeds")

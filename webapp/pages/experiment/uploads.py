@@ -1,24 +1,23 @@
 """Pages of uploaded files: upload, mapping of the columns, check, progress, downloads."""
 
-import csv
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import PurePosixPath
 from typing import get_args
 from zoneinfo import available_timezones
 
-from flask import Flask, Response, current_app, flash, redirect, render_template, request, url_for
+from flask import current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from bandits.errors import InvalidInput, NotFound
 from bandits.experiment import Experiment
+from bandits.store.values import ExperimentRecord
 from webapp.files.cell_values import is_zone
 from webapp.files.known_columns import EXPORTS, KnownColumns
 from webapp.files.recipients import RecipientColumns, RecipientFile
 from webapp.files.reward_export import EventColumns, RewardExport
-from webapp.files.table_files import ENDINGS, Table, TableFormat, csv_lines
+from webapp.files.table_files import ENDINGS, Table, TableFormat
 from webapp.files.text_codec import ENCODINGS
 from webapp.jobs.column_map import (
     ColumnMapping,
@@ -30,29 +29,25 @@ from webapp.jobs.column_map import (
 )
 from webapp.jobs.file_preview import PREVIEWED, preview_recipients, preview_results
 from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
-from webapp.jobs.uploads import Kind, Upload, Uploads, uploads_folder
+from webapp.jobs.uploads import Kind, Upload
+from webapp.jobs.waves import due_wave
 from webapp.notices.file_alerts import tell_uploader
 from webapp.pages import pages
 from webapp.pages.access import needs, person, takes_files
+from webapp.pages.experiment.upload_folder import (
+    BOM,
+    csv_download,
+    read_file,
+    spreadsheet_lines,
+    upload_folder,
+)
+from webapp.pages.experiment.wave_views import GAP_UNITS, first_plan, too_soon
 from webapp.services import services
-from webapp.settings import Settings
 
-_NAME = "bandits.uploads"
 _SHOWN = 3  # rows of a file that are shown beside its columns
 _LONGEST_NAME = 120
 _LONGEST_CELL = 60
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_BOM = "\ufeff".encode()  # a spreadsheet then reads the file as UTF-8
-
-
-def init(app: Flask, settings: Settings) -> None:
-    """Give `app` its folder of uploads."""
-    app.extensions[_NAME] = Uploads(uploads_folder(settings))
-
-
-def _uploads() -> Uploads:
-    uploads: Uploads = current_app.extensions[_NAME]
-    return uploads
 
 
 @pages.get("/experiments/<key:key>/files")
@@ -67,7 +62,7 @@ def files(key: str) -> ResponseReturnValue:
 @takes_files
 def add_upload(key: str) -> ResponseReturnValue:
     """Store a file, and go on to its columns."""
-    engine, uploads = services().engine, _uploads()
+    engine, uploads = services().engine, upload_folder()
     engine.store.experiments.record(key)
     kind, file = request.form.get("kind", ""), request.files.get("file")
     if kind not in get_args(Kind) or file is None or not file.filename:
@@ -85,7 +80,7 @@ def add_upload(key: str) -> ResponseReturnValue:
 
 
 def _files_page(key: str, kind: str = "", wrong: str = "") -> str:
-    uploads = _uploads()
+    uploads = upload_folder()
     uploads.sweep(services().engine.clock())
     return render_template(
         "experiment/files.html",
@@ -103,7 +98,7 @@ def _files_page(key: str, kind: str = "", wrong: str = "") -> str:
 @needs("manager")
 def upload(key: str, upload_id: str) -> ResponseReturnValue:
     """Ask for the columns, or show what was found in the file, or the progress."""
-    uploads = _uploads()
+    uploads = upload_folder()
     upload = uploads.find(key, upload_id)
     experiment = services().engine.store.experiments.record(key).configuration.experiment
     if upload.stage == "new":
@@ -122,7 +117,7 @@ def upload(key: str, upload_id: str) -> ResponseReturnValue:
 @needs("manager")
 def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
     """Start the job with the columns of the form, or continue one that stopped."""
-    engine, uploads = services().engine, _uploads()
+    engine, uploads = services().engine, upload_folder()
     upload = uploads.find(key, upload_id)
     if upload.stage == "new":
         experiment = engine.store.experiments.record(key).configuration.experiment
@@ -139,8 +134,8 @@ def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
             return _columns_page(upload, table, mapping, _fault_text(error)), 422
         uploads.mappings.save(upload.kind, table.columns, mapping)
     elif upload.stage == "checked":
-        upload = replace(upload, confirmed=True)
-    if upload.stage != "done":
+        upload = replace(upload, confirmed=True, in_waves=False)
+    if upload.stage not in {"done", "waves"}:
         start_job(uploads, upload, engine, tell_uploader(services()))
     return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
@@ -149,7 +144,7 @@ def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
 @needs("manager")
 def report_upload_sent(key: str, upload_id: str) -> ResponseReturnValue:
     """Report the emails of a file's choices as sent: their clocks start now."""
-    uploads, engine = _uploads(), services().engine
+    uploads, engine = upload_folder(), services().engine
     upload = uploads.find(key, upload_id)
     waits = engine.store.experiments.record(key).configuration.experiment.await_activation
     if upload.kind == "recipients" and upload.stage == "done" and waits and not upload.sent:
@@ -161,7 +156,7 @@ def report_upload_sent(key: str, upload_id: str) -> ResponseReturnValue:
 @needs("manager")
 def reset_columns(key: str, upload_id: str) -> ResponseReturnValue:
     """Return a refused or checked file to the choice of its columns."""
-    uploads = _uploads()
+    uploads = upload_folder()
     upload = uploads.find(key, upload_id)
     if upload.stage in {"refused", "checked"}:
         again = {"total": 0, "done": 0, "written": 0, "version": 0, "faults": (), "check": None}
@@ -173,14 +168,16 @@ def reset_columns(key: str, upload_id: str) -> ResponseReturnValue:
 @needs("manager")
 def answer_csv(key: str, upload_id: str) -> ResponseReturnValue:
     """Download the chosen variants, to the byte or for a spreadsheet; or rows without a match."""
-    uploads = _uploads()
+    uploads = upload_folder()
     upload = uploads.find(key, upload_id)
     if upload.stage != "done":
         raise NotFound("answer", upload_id)
     suffix = "choices" if upload.kind == "recipients" else "not-counted"
     if request.args.get("for") == "spreadsheet":
-        return _csv_response(_for_spreadsheet(uploads, upload), f"{key}-{suffix}-spreadsheet")
-    response = _csv_response(_read(uploads, upload), f"{key}-{suffix}")
+        return csv_download(
+            spreadsheet_lines(uploads.answer(upload)), f"{key}-{suffix}-spreadsheet"
+        )
+    response = csv_download(read_file(uploads.answer(upload)), f"{key}-{suffix}")
     response.content_length = upload.written
     return response
 
@@ -189,39 +186,19 @@ def answer_csv(key: str, upload_id: str) -> ResponseReturnValue:
 @needs("manager")
 def report_csv(key: str, upload_id: str) -> ResponseReturnValue:
     """Download the rows that do not fit: row, column, value and reason."""
-    uploads = _uploads()
+    uploads = upload_folder()
     upload = uploads.find(key, upload_id)
     path = uploads.report(upload)
     if upload.check is None or not path.exists():
         raise NotFound("report", upload_id)
-    return _csv_response(iter([_BOM, path.read_bytes()]), f"{key}-left-out")
-
-
-def _csv_response(content: Iterator[bytes], name: str) -> Response:
-    response = Response(content, content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response
-
-
-def _for_spreadsheet(uploads: Uploads, upload: Upload) -> Iterator[bytes]:
-    """Write the answer so that a spreadsheet runs no cell, and reads letters beyond ASCII."""
-    yield _BOM
-    with uploads.answer(upload).open(encoding="utf-8", newline="") as file:
-        for text in csv_lines(csv.reader(file)):
-            yield text.encode()
-
-
-def _read(uploads: Uploads, upload: Upload) -> Iterator[bytes]:
-    with uploads.answer(upload).open("rb") as file:
-        while block := file.read(1 << 16):
-            yield block
+    return csv_download(iter([BOM, path.read_bytes()]), f"{key}-left-out")
 
 
 @pages.post("/experiments/<key:key>/files/<upload_id>/remove")
 @needs("manager")
 def remove_upload(key: str, upload_id: str) -> ResponseReturnValue:
     """Remove a file and its answer; decisions and rewards stay."""
-    uploads = _uploads()
+    uploads = upload_folder()
     upload = uploads.find(key, upload_id)
     if uploads.is_worked_on(upload):
         flash(f"{upload.name} is being worked through; remove it once that is done.")
@@ -232,17 +209,29 @@ def remove_upload(key: str, upload_id: str) -> ResponseReturnValue:
 
 
 def _progress_page(upload: Upload) -> str:
-    uploads = _uploads()
+    uploads = upload_folder()
     idle = upload.stage == "working" and not uploads.is_worked_on(upload)
     if idle:  # it may just have ended
         upload = uploads.find(upload.experiment, upload.id)
+    record = services().engine.store.experiments.record(upload.experiment)
     return render_template(
         "experiment/upload.html",
-        record=services().engine.store.experiments.record(upload.experiment),
+        record=record,
         upload=upload,
         cut_off=upload.stage == "working" and idle,
+        plan=first_plan(record),
+        gap_units=GAP_UNITS,
+        too_soon=too_soon(record, upload.waves),
+        due=_is_due(record, upload),
         tab="files",
     )
+
+
+def _is_due(record: ExperimentRecord, upload: Upload) -> bool:
+    """Return True where a wave is being chosen for, or will be within seconds."""
+    now, chooses = services().engine.clock(), record.state == "running"
+    due = chooses and due_wave(upload.waves, now) is not None
+    return due or any(wave.stage == "working" for wave in upload.waves)
 
 
 def _columns_page(upload: Upload, table: Table, mapping: ColumnMapping, wrong: str = "") -> str:
@@ -277,7 +266,7 @@ def _columns_page(upload: Upload, table: Table, mapping: ColumnMapping, wrong: s
         n_previewed=PREVIEWED,
         exports=[e for e in EXPORTS if e.kind == upload.kind],
         export=KnownColumns(table.columns).export(upload.kind),
-        remembered=_uploads().mappings.find(upload.kind, table.columns) is not None,
+        remembered=upload_folder().mappings.find(upload.kind, table.columns) is not None,
         adds_up=[m for m in mapping.metrics if experiment.reward.event(m).count == "sum"],
         zones=_zones(),
         encodings=ENCODINGS,
@@ -320,7 +309,7 @@ def _short(cell: object) -> str:
 
 def _first_mapping(upload: Upload, table: Table, experiment: Experiment) -> ColumnMapping:
     """Return the mapping that a form begins with: chosen by name, remembered, or guessed."""
-    uploads = _uploads()
+    uploads = upload_folder()
     mapping = guess_mapping(upload.kind, table.columns, experiment)
     mapping = replace(mapping, zone=uploads.mappings.zone)
     export = find_export(request.args.get("export", ""), upload.kind)
@@ -352,6 +341,7 @@ def _submitted_mapping(experiment: Experiment) -> ColumnMapping:
         contents="contents" in form,
         own="own" in form,
         one_each=form.get("repeats") != "each",
+        in_waves=form.get("send") == "waves",
     )
 
 
@@ -409,6 +399,8 @@ def _with_mapping(
             contents=mapping.contents,
             own=mapping.own,
             one_each=mapping.one_each,
+            in_waves=mapping.in_waves,
+            waves=(),
         )
     events = _events(mapping)
     upload = replace(upload, events=events, totals=mapping.totals and not mapping.in_rows)
