@@ -1,18 +1,25 @@
 """The server as a process: how it starts, survives, refuses to start, and ends."""
 
+import io
 import json
 import os
 import re
 import signal
 import sqlite3
 import threading
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import httpx
+from msgspec.structs import replace
 
+from storage.settings import data_folder
 from tests.patience import LIMIT_SECONDS, join, wait_until
 from webapp.api.experiments import EXAMPLE
+from webapp.files.recipients import RecipientColumns
+from webapp.jobs.uploads import Uploads
+from webapp.jobs.waves import Wave
 
 
 def alive(number: int) -> bool:
@@ -59,6 +66,21 @@ def test_a_worker_tells_what_the_learner_beside_it_has_done(server, api) -> None
     api.post(f"/api/v1/experiments/{key}/start")
     assert api.post(f"/api/v1/experiments/{key}/choose", json={"subject_id": "u"}).is_success
     wait_until(folds, "fold", lambda count: count > before)
+
+
+def test_server_prepares_a_wave_when_its_time_has_come(server, api) -> None:
+    key, uploads = "in-waves", Uploads(data_folder(server.database_url, "files"))
+    assert api.post("/api/v1/experiments", json=EXAMPLE | {"key": key}).status_code == 201
+    api.post(f"/api/v1/experiments/{key}/start")
+    now = time.time()
+    file = io.BytesIO(b"email\na@x.example\nb@x.example\nc@x.example\n")
+    upload = uploads.add(key, "recipients", file, "list.csv", at=now, by="ann@x.example")
+    waves = (Wave(recipients=2, at=now), Wave(recipients=1, at=now + 86_400))
+    columns = RecipientColumns("email", {feature["name"]: None for feature in EXAMPLE["context"]})
+    uploads.save(replace(upload, stage="waves", columns=columns, waves=waves))
+    stages = lambda: [wave.stage for wave in uploads.find(key, upload.id).waves]  # noqa: E731
+    wait_until(stages, "first wave", lambda stages: stages == ["ready", "waiting"])
+    assert len(uploads.answer(upload, 0).read_text().splitlines()) == 3
 
 
 def test_worker_threads_are_scheduled_as_a_batch(server) -> None:
