@@ -86,7 +86,7 @@ def prepare_wave(
             return False
         waves, late = upload.waves, engine.clock() - upload.waves[number].at
         if waves[number].stage == "waiting" and late > LATE_SECONDS:
-            waves = moved(waves, late, after=number)  # results need their time to come in
+            waves = moved(waves, late)  # results need their time to come in
         waves = changed(waves, number, lambda w: replace(w, stage="working", faults=()))
         upload = replace(upload, waves=waves)
         uploads.save(upload)

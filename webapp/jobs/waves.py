@@ -134,11 +134,10 @@ def due_wave(waves: Sequence[Wave], now: float) -> int | None:
     return None
 
 
-def moved(waves: Sequence[Wave], seconds: float, *, after: int = -1) -> tuple[Wave, ...]:
-    """Return waves of which those that wait, behind a number, are moved by a time."""
+def moved(waves: Sequence[Wave], seconds: float) -> tuple[Wave, ...]:
+    """Return waves of which those that wait are moved by a time."""
     return tuple(
-        replace(wave, at=wave.at + seconds) if number > after and wave.stage == "waiting" else wave
-        for number, wave in enumerate(waves)
+        replace(wave, at=wave.at + seconds) if wave.stage == "waiting" else wave for wave in waves
     )
 
 

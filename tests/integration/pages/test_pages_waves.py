@@ -110,8 +110,10 @@ def test_waves_are_dealt_by_chance_and_always_alike(site, desk):
     one, other = (desk.plan(columns={"anew": "on"}) for _ in range(2))
     desk.pass_time(DAY)
     assert desk.look() == 2
-    first, second = ({row["subject_id"] for row in desk.wave(a, 1)} for a in (one, other))
+    waves = [desk.wave(address, 1) for address in (one, other)]
+    first, second = ({row["subject_id"] for row in wave} for wave in waves)
     assert first != second
+    assert len({row["decision_id"] for wave in waves for row in wave}) == 100
     low = sum(int(subject[2:5]) < 50 for subject in first)
     assert 3 < low < 25  # of 50, whose mean is 12.5
 
@@ -160,6 +162,9 @@ def test_wave_that_is_interrupted_goes_on_and_decides_nothing_twice(site, desk, 
         assert desk.look() == 0
     assert "the database went away" in desk.visitor.get(address).text
     assert desk.upload_of(address).waves[0].rows > 0
+    uploads = site.app.extensions["bandits.uploads"]
+    with uploads.open_answer(desk.upload_of(address), 0) as answer:
+        answer.write(b"half of a li")
     assert desk.look() == 1
     rows = desk.wave(address, 1)
     assert len(rows) == len({row["decision_id"] for row in rows}) == 3000

@@ -214,7 +214,7 @@ def report_wave(key: str, upload_id: str, number: int) -> ResponseReturnValue:
         services().engine.store.experiments.record(key).configuration.experiment.await_activation
     )
     wave = _wave(upload, number)
-    if wave.stage == "ready" and waits and not wave.sent:
+    if wave.stage == "ready" and waits:
         start_reporting(upload_folder(), upload, services().engine, number - 1)
     return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
