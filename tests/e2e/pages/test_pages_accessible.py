@@ -118,8 +118,17 @@ def addresses(
     key = re.search(r"/settings/keys/(\d+)/revoke", page.content())[1]
     uploads = [upload(page, "results", "decision_id,click\nx,1\n")]
     begun = upload(page, "recipients", "subject_id\na\n")
-    page.get_by_role("button", name="Choose for every").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_text("Chosen for 1 recipient").wait_for()
+    for _ in range(2):  # the first one stays to be planned
+        uploads.append(upload(page, "recipients", "subject_id\nb\nc\n"))
+        page.get_by_label("in waves").check()
+        page.get_by_role("button", name="Continue").click()
+        page.get_by_role("heading", name="Plan the waves").wait_for()
+    page.get_by_label("Number of waves").fill("2")
+    page.get_by_label("Part of the list in the first wave").fill("50")
+    page.get_by_role("button", name="Plan these waves").click()
+    page.get_by_role("link", name="Download wave 1").wait_for()
     values = {
         "key": [KEY],
         "name": ["pause"],
@@ -182,6 +191,19 @@ def test_axe_finds_nothing_grave_where_readers_unsubscribe(open_page, tracking):
     page.get_by_role("button", name="Unsubscribe").click()
     page.get_by_role("heading", name="You are unsubscribed").wait_for()
     assert found(page) == []
+
+
+def test_axe_finds_nothing_grave_where_an_email_is_explained(open_page, tracking, decision):
+    page = open_page(signed_in=False)
+    token = TrackingToken(TokenKind.EXPLANATION, (decision,)).sign(tracking)
+    wait_until(lambda: page.goto(f"/w/{token}").status, "page", lambda status: status == 200)
+    for button in ("Don't use my data", "Use my data again"):
+        for scheme, size in LOOKS:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            page.set_viewport_size(size)
+            assert found(page) == []
+        page.get_by_role("button", name=button).click()
+        page.get_by_role("status").wait_for()
 
 
 def test_axe_would_find_something_grave(page):
