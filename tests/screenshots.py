@@ -36,7 +36,7 @@ from webapp.settings import Settings
 EMAIL, PASSWORD = "anna@shop.example", "a long enough password"
 WIDTHS = {"wide": 1440, "narrow": 390}
 SCHEMES = ("light", "dark")
-PAPER_WIDTH = 1017  # pixels of an A4 sheet on its side, within its margins
+PAPER_WIDTH = 703  # pixels of an A4 sheet within its margins
 SHEET_WIDTH, SHEET_HEIGHT = 1600, 1600
 
 # Pages of every campaign, and those of one that has something on them.

@@ -16,7 +16,7 @@ function draw(name, figure) {
   const button = document.querySelector(`[data-png="${name}"]`);
   if (button) button.hidden = false;
   const element = document.querySelector(`[data-chart="${name}"]`);
-  if (!element) return;
+  if (!element || element.closest("details:not([open])")) return; // it has no width
   element.classList.remove("empty");
   plotly().then((Plotly) => {
     element.querySelector(".waiting")?.remove();
@@ -103,6 +103,12 @@ for (const button of document.querySelectorAll("[data-png]")) {
 for (const button of document.querySelectorAll("[data-print]")) {
   button.hidden = false;
   button.addEventListener("click", () => print());
+}
+for (const details of document.querySelectorAll("[data-chart-inside]")) {
+  details.addEventListener("toggle", () => {
+    const figure = charts.get(details.dataset.chartInside);
+    if (details.open && figure) draw(details.dataset.chartInside, figure);
+  });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 let width = innerWidth;

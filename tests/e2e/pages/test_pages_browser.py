@@ -180,7 +180,7 @@ def test_script_in_a_block_never_runs(open_page):
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.locator('button[name="preview"]').first.click()
     expect(page.frame_locator("iframe").first.locator("h1")).to_have_text("Block")
-    assert page.title().startswith("New experiment")
+    assert page.title().startswith("New campaign")
 
 
 @pytest.mark.parametrize("width", [390, 1440])

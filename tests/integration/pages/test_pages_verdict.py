@@ -15,6 +15,7 @@ import pytest
 import webapp
 from bandits.actors import key_number
 from bandits.engine import Engine
+from storage import secrets_table
 from tests.campaigns import (
     DAY,
     PERSONAL,
@@ -84,8 +85,11 @@ class Paper(HTMLParser):
 
 
 @pytest.fixture
-def maker(site) -> CampaignMaker:
-    """A maker of campaigns whose draws follow from a seed."""
+def maker(site, monkeypatch) -> CampaignMaker:
+    """A maker of campaigns whose draws, and hashes of recipients, are the same in every run."""
+    with monkeypatch.context() as patch:
+        patch.setattr(secrets_table.secrets, "token_bytes", lambda n: b"s" * n)
+        site.store.secret("subjects")
     site.engine = Engine(site.store, site.clock, lambda n: b"s" * n)
     Services(
         site.engine,

@@ -12,10 +12,9 @@ from bandits.rewards import Metric, RewardRule
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
-from webapp.pages.experiment.results_view import BarScale, missing_reasons
+from webapp.pages.experiment.results_view import BarScale, first_rows, missing_reasons
 from webapp.pages.formatting import amount, event_plural, heading, phrase
 
-_FIRST_ROWS = 3  # versions shown at once, with the control; others are a click away
 _MOST_ROWS = 12  # versions on the page; the file has all
 _MOST_COLUMNS = 6  # side by side; with more, each version is a block of figures
 
@@ -117,7 +116,7 @@ def events_view(
     control = next(arm.index for arm in results.arms if arm.control)
     labels = [arm_name(experiment, arm.variants) for arm in results.arms]
     styles = arm_styles(labels, control)
-    first = [*order[:_FIRST_ROWS], *({control} - {*order[:_FIRST_ROWS]})]
+    first = first_rows(order, control)
     shown = [*first, *(k for k in order if k not in first)][:_MOST_ROWS]
     rows = tuple(
         EventVersion(

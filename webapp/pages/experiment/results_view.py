@@ -75,7 +75,16 @@ def missing_reasons(findings: Sequence[Finding | None]) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
-FIRST_ROWS = 12  # versions shown at once; the others are a click away
+_FIRST_ROWS = 3  # versions shown at once, with the control; others are a click away
+_FEW_ROWS = 5  # so many are all shown
+
+
+def first_rows(order: Sequence[int], control: int) -> list[int]:
+    """Return the arms whose rows are shown at once: the first of an order, and the control."""
+    if len(order) <= _FEW_ROWS:
+        return list(order)
+    first = list(order[:_FIRST_ROWS])
+    return first if control in first else [*first, control]
 
 
 class ArmRow(Struct, frozen=True):
@@ -138,12 +147,30 @@ class ResultsView(Struct, frozen=True):
     @property
     def first(self) -> tuple[ArmRow, ...]:
         """The rows shown at once."""
-        return self.ranked[:FIRST_ROWS]
+        return tuple(row for row in self.ranked if row.result.index in self._first)
 
     @property
     def others(self) -> tuple[ArmRow, ...]:
         """The rows that are a click away."""
-        return self.ranked[FIRST_ROWS:]
+        return tuple(row for row in self.ranked if row.result.index not in self._first)
+
+    @property
+    def _first(self) -> list[int]:
+        order = [row.result.index for row in self.ranked]
+        return first_rows(order, self.control.result.index)
+
+    @property
+    def reward(self) -> float:
+        """What all emails earned so far."""
+        control_group = self.results.holdout
+        return sum(row.result.reward for row in self.arms) + (
+            control_group.reward if control_group else 0.0
+        )
+
+    @property
+    def attention(self) -> list[HealthCheck]:
+        """The checks that somebody has to look at."""
+        return [check for check in self.health if check.tone in {"watch", "wrong"}]
 
     @property
     def too_new(self) -> frozenset[int]:
