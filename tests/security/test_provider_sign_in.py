@@ -182,12 +182,13 @@ def test_code_works_once(site, provider, caplog) -> None:
     """Even for who restores the cookie of before."""
     visitor = site.visitor()
     query = provider.authorize(visitor.get("/sign-in/provider").location)
-    cookie = visitor.client.get_cookie("bandits").value
+    name = site.app.config["SESSION_COOKIE_NAME"]
+    cookie = visitor.client.get_cookie(name).value
     assert visitor.get("/sign-in/provider/return", query_string=query).status_code == 302
     again = visitor.get("/sign-in/provider/return", query_string=query)
     assert again.status_code == 403
     thief = site.visitor()
-    thief.client.set_cookie("bandits", cookie)
+    thief.client.set_cookie(name, cookie)
     assert thief.get("/sign-in/provider/return", query_string=query).status_code == 403
     assert "the provider refused the code" in caplog.text
     assert thief.get("/").status_code == 302

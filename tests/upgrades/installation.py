@@ -257,7 +257,7 @@ class Installation:
 
     def cookie(self, browser: str) -> str:
         """Return the cookie that a browser keeps."""
-        kept = self._browsers[browser].get_cookie(COOKIE)
+        kept = self._browsers[browser].get_cookie(self._app.config["SESSION_COOKIE_NAME"])
         assert kept is not None
         return kept.value
 

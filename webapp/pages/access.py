@@ -1,7 +1,9 @@
 """Access to pages: the role that each view needs, sessions, and the gate before each request."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_user
 from flask_wtf.csrf import CSRFProtect
+from itsdangerous import BadSignature
 
 from bandits.errors import NotFound
 from storage.accounts import Role, User
@@ -34,7 +37,8 @@ from webapp.services import services
 CSRF = "bandits.csrf"
 _FORMS = "webapp.pages.form."
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_WITHOUT_SESSION = ("/api/", "/webhooks/", "/u/")
+_WITHOUT_SESSION = ("/api/", "/webhooks/", "/u/", "/w/")
+_COOKIE = "bandits"  # alone, the name that it had before each server had its own
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
 
@@ -111,7 +115,16 @@ class PageSessions(SecureCookieSessionInterface):
         """Open the session of a page's request."""
         if request.path.startswith(_WITHOUT_SESSION):
             return None
-        return super().open_session(app, request)
+        if self.get_cookie_name(app) in request.cookies or _COOKIE not in request.cookies:
+            return super().open_session(app, request)
+        serializer = self.get_signing_serializer(app)
+        with suppress(BadSignature):
+            if serializer is not None:
+                content = serializer.loads(request.cookies[_COOKIE], max_age=int(LASTING_SECONDS))
+                earlier: SecureCookieSession = self.session_class(content)
+                earlier.modified = True  # so that it goes on under the name of now
+                return earlier
+        return self.session_class()
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Send cookies over HTTPS only where the request came by it, or the settings say so."""
@@ -123,7 +136,7 @@ def init(app: Flask, ask_to_sign_in: Callable[[], ResponseReturnValue]) -> None:
     app.session_interface = PageSessions()
     app.config["SESSION_COOKIE_HTTPONLY"] = True
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    app.config["SESSION_COOKIE_NAME"] = "bandits"
+    app.config["SESSION_COOKIE_NAME"] = _cookie_name(str(app.secret_key))
     app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(seconds=LASTING_SECONDS)
     # Pages ask by `gate`; the API has no cookies, so there is nothing to forge there.
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False
@@ -134,6 +147,11 @@ def init(app: Flask, ask_to_sign_in: Callable[[], ResponseReturnValue]) -> None:
     manager.session_protection = None  # addresses change on a train
     manager.user_loader(_load_person)
     manager.unauthorized_handler(ask_to_sign_in)
+
+
+def _cookie_name(secret: str) -> str:
+    """Name the cookie of one server: browsers send all cookies of a host to each of its ports."""
+    return f"{_COOKIE}_{sha256(secret.encode()).hexdigest()[:8]}"
 
 
 @pages.before_request

@@ -45,11 +45,34 @@ def test_session_of_another_user_cannot_be_ended(site, viewer, admin):
 
 
 def test_a_copied_cookie_is_worth_nothing_once_its_owner_signed_out(site, viewer):
-    copied = viewer.client.get_cookie("bandits").value
+    name = site.app.config["SESSION_COOKIE_NAME"]
+    copied = viewer.client.get_cookie(name).value
     viewer.post("/sign-out")
     thief = site.visitor()
-    thief.client.set_cookie("bandits", copied)
+    thief.client.set_cookie(name, copied)
     assert thief.get("/").status_code == 302
+
+
+def test_cookie_of_another_server_on_the_same_host_is_left_alone(site, viewer):
+    name = site.app.config["SESSION_COOKIE_NAME"]
+    assert re.fullmatch("bandits_[0-9a-f]{8}", name)
+    viewer.client.set_cookie("bandits_00000000", "of another server")
+    viewer.client.set_cookie("bandits", "of an older one with another secret")
+    assert viewer.get("/").status_code == 200
+    assert "of an older one" in viewer.client.get_cookie("bandits").value
+    stranger = site.visitor()
+    stranger.client.set_cookie("bandits", "of an older one with another secret")
+    assert stranger.get("/").status_code == 302
+
+
+def test_session_of_before_servers_had_cookies_of_their_own_goes_on(site, viewer):
+    name = site.app.config["SESSION_COOKIE_NAME"]
+    browser = site.visitor()
+    browser.client.set_cookie("bandits", viewer.client.get_cookie(name).value)
+    assert browser.get("/").status_code == 200
+    assert browser.client.get_cookie(name) is not None
+    viewer.post("/sign-out")
+    assert browser.get("/").status_code == 302
 
 
 def test_a_session_ends_when_it_is_not_used_for_a_week(site, viewer):
