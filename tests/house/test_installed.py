@@ -98,6 +98,7 @@ def test_commands_load() -> None:
         "user",
         "connection",
         "simulate",
+        "mcp",
         "replay",
         "listmonk",
         "mautic",

@@ -59,7 +59,7 @@ DOCUMENTS = {
         " floor await_activation send_within strict starts_at ends_at retention_days machine_rules"
         " policy"
         " parameters learn_every forgetting forgetting_time version attribution guardrails paused"
-        " answers plan seen edits"
+        " answers plan seen edits proposed_by reason"
     ),
     "draft/slots": "kind key name variants control paste",
     "draft/slots/variants": "key name text html percent more paused cost",

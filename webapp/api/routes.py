@@ -17,6 +17,7 @@ from webapp.api import (
     experiments,
     health,
     problems,
+    proposals,
     rewards,
     subjects,
     tracked_links,
@@ -103,6 +104,7 @@ def every_operation() -> Iterator[tuple[str, Operation]]:
         voids,
         connections,
         tracked_links,
+        proposals,
         api_keys,
     ):
         yield from ((PREFIX, operation) for operation in module.operations)

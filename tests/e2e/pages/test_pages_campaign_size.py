@@ -10,7 +10,7 @@ from werkzeug.serving import make_server
 from bandits.engine import Engine
 from storage import open_store, upgrade
 from tests.campaigns import Clock
-from tests.patience import LIMIT_MS
+from tests.patience import LIMIT_MS, join
 from tests.screenshots import make_campaigns, sign_in
 from webapp.app import create_app
 from webapp.services import Services
@@ -42,7 +42,7 @@ def campaigns(tmp_path_factory):
         thread.start()
         yield server.port, keys
         server.shutdown()
-        thread.join()
+        join(thread)
 
 
 def drawn(page, key):

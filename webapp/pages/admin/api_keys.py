@@ -19,6 +19,7 @@ SCOPE_TEXTS: dict[Scope, str] = {
     "choose": "ask which email to send",
     "reward": "report opens, clicks, orders and unsubscribes",
     "read": "read experiments, results and receipts",
+    "propose": "propose versions, each of which a person has to approve",
     "manage": "create, change, start and stop experiments, and make keys; and, if you are an admin,"
     " void what a key did and change connections",
 }

@@ -225,12 +225,16 @@ class TypedDraft(TypedExperiment, frozen=True):
     Attributes:
         seen: steps that were saved at least once.
         edits: key of the experiment that it changes, "" for a new one.
+        proposed_by: the program whose proposal it is, "" for a person's draft.
+        reason: of that proposal, in the program's words.
     """
 
     answers: TypedAnswers = TypedAnswers()
     plan: TypedPlan = TypedPlan()
     seen: tuple[str, ...] = ()
     edits: str = ""
+    proposed_by: str = ""
+    reason: str = ""
 
 
 METRICS = {

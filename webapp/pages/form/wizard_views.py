@@ -16,6 +16,7 @@ from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.from_experiment import fill_form
 from webapp.pages.form.parse import parse_experiment
 from webapp.pages.form.plan import read_plan
+from webapp.pages.form.proposal_drafts import open_proposals
 from webapp.pages.form.render import StepView, differences, render_step
 from webapp.pages.form.steps import STEPS
 from webapp.pages.form.submit import draft_faults, submit, with_key
@@ -50,7 +51,8 @@ def create_draft() -> ResponseReturnValue:
 def create_edit_draft(key: str) -> ResponseReturnValue:
     """Open an experiment's declaration in a draft, to edit it step by step."""
     drafts = draft_service()
-    draft = next((d for d in drafts.all() if d.form.edits == key), None)
+    own = (d for d in drafts.all() if d.form.edits == key and not d.form.proposed_by)
+    draft = next(own, None)
     if draft is None:
         record = services().engine.store.experiments.record(key)
         declared = msgspec.to_builtins(fill_form(record.configuration))
@@ -107,6 +109,12 @@ def discard_draft(draft_id: str) -> ResponseReturnValue:
     drafts.end(draft_id)
     flash(f"The draft “{name}” is discarded.")
     return redirect(url_for("pages.experiments"))
+
+
+@pages.app_template_global()
+def waiting_proposals(key: str) -> list[SavedDraft]:
+    """List the proposals of versions that wait for a person, the newest first."""
+    return open_proposals(services().drafts, key)
 
 
 @pages.app_template_global()
@@ -192,7 +200,12 @@ def _submit(drafts: DraftService, draft: SavedDraft, *, start: bool) -> Response
         draft = drafts.open(draft.stored.id)
         return render_step(StepView(draft, draft.form, "start", error.faults, status=422))
     title = record.configuration.experiment.title
-    flash(f"{title} is now running." if start else f"{title} is ready. Nothing is sent yet.")
+    if start:
+        flash(f"{title} is now running.")
+    elif record.started:
+        flash(f"{title} is changed: the version takes part from now on.")
+    else:
+        flash(f"{title} is ready. Nothing is sent yet.")
     return redirect(url_for("pages.experiment", key=record.key))
 
 
