@@ -159,8 +159,8 @@ KIND = ConnectionKind(
     sample=SendSample(_SAMPLE),
     traps=(
         (
-            "The signing key is one for the whole account and is no API key. Whoever renews it at"
-            " Mailgun has to rotate the connection's at once."
+            "The signing key is one for the whole account and is no API key. If you renew it at"
+            " Mailgun, rotate the connection's at once."
         ),
         (
             "Mailgun does not sign the event itself, only a token. Keep the connection's address"
