@@ -153,6 +153,39 @@ class WithoutArm(Struct, frozen=True):
         return TargetView.of(rounds, left / left.sum(axis=1, keepdims=True))
 
 
+class MinimumShare(Struct, frozen=True):
+    """The policy that sent the emails, with at least a share for each eligible arm.
+
+    Every arm gets the share, and the policy divides what is left.
+    """
+
+    share: float
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return f"at least {self.share:.3g} each"
+
+    def view(self, rounds: LoggedRounds) -> TargetView:
+        """Return the mixture.
+
+        Raises:
+            InvalidInput: the log has only the probability of the arm that was sent; the shares of
+                all arms are more than there is.
+        """
+        if rounds.probabilities is None:
+            detail = "needs the probability of every arm; the log has those of the sent arms only"
+            raise InvalidInput.at("/probabilities", detail)
+        if not 0 <= self.share * rounds.n_arms <= 1:
+            raise InvalidInput.at("/share", f"must be at least 0 and at most 1/{rounds.n_arms}")
+        eligible = np.ones((rounds.n, rounds.n_arms), dtype=np.bool_)
+        if rounds.eligible is not None:
+            eligible = rounds.eligible
+        least = np.where(eligible, self.share, 0.0)
+        left = 1 - least.sum(axis=1, keepdims=True)
+        return TargetView.of(rounds, least + left * rounds.probabilities)
+
+
 class FrozenPolicy(Struct, frozen=True, eq=False):
     """A registered policy that learns from the first part of a log, and is valued on the rest.
 

@@ -54,6 +54,7 @@ def init(app: Flask, settings: Settings) -> None:
         upload_folder,
         uploads,
         voids,
+        what_if,
     )
     from webapp.pages.form import (  # noqa: F401, PLC0415
         forecasts,
@@ -66,6 +67,7 @@ def init(app: Flask, settings: Settings) -> None:
     access.init(app, sign_in.ask_to_sign_in)
     for module in (throttle, formatting, layout, error_pages, forecasts):
         module.init(app)
+    what_if.init(app)
     upload_folder.init(app, settings)
     provider.init(app, settings)
     email.init(app, settings)

@@ -146,6 +146,7 @@ NEEDS = {
     "prepare_wave_now": "manager",
     "report_wave": "manager",
     "wave_csv": "manager",
+    "what_if": "viewer",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
