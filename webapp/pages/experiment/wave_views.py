@@ -225,9 +225,9 @@ def wave_csv(key: str, upload_id: str, number: int) -> ResponseReturnValue:
     """Download the choices of a wave, to the byte or for a spreadsheet."""
     upload = _find(key, upload_id)
     wave = _wave(upload, number)
-    if wave.stage != "ready":
-        raise NotFound("answer", upload_id)
     path = upload_folder().answer(upload, number - 1)
+    if wave.stage != "ready" or not path.exists():
+        raise NotFound("answer", upload_id)
     name = f"{key}-wave-{number}"
     if request.args.get("for") == "spreadsheet":
         return csv_download(spreadsheet_lines(path), f"{name}-spreadsheet")
