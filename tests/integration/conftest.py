@@ -103,7 +103,7 @@ class Api:
         return self.call("POST", path, body, **options)
 
     def create(self, key: str = "spring", **declared: Any) -> TestResponse:
-        """Create an experiment like `SPRING`."""
+        """Create a campaign like `SPRING`."""
         return self.post("/experiments", SPRING | {"key": key} | declared)
 
     def start(self, key: str = "spring", **declared: Any) -> None:

@@ -36,8 +36,8 @@ def clicked(decision):
 
 
 def test_an_empty_list_invites_who_may_and_tells_who_may_not(manager, viewer):
-    assert "Create an experiment" in manager.get("/").text
-    assert "Create an experiment" not in viewer.get("/").text
+    assert "Create a campaign" in manager.get("/").text
+    assert "Create a campaign" not in viewer.get("/").text
     assert "A manager of your team can create one" in viewer.get("/").text
 
 
