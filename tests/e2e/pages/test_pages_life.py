@@ -74,7 +74,7 @@ def create_with_three_parts(page: Page) -> None:
     wrong(page, "metrics/0/weight")
     field(page, "metrics/0/weight").fill("1")
     press(page, "next")
-    at_step(page, "Who, and how careful?")
+    at_step(page, "Audience and safety")
     field(page, "holdout").fill("80")
     press(page, "add context category")
     field(page, "context/0/name").fill("channel")

@@ -28,7 +28,7 @@ STEPS = MappingProxyType(
             ),
         ),
         "audience": FormStep(
-            "Who, and how careful?",
+            "Audience and safety",
             (
                 *("holdout", "floor", "assignment", "context", "strict", "starts_at", "ends_at"),
                 "retention_days",
