@@ -8,6 +8,7 @@ know" is left out: it may be longer. What a template fills in counts as one word
 
 import html
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -65,4 +66,4 @@ def _strings_of(path: Path) -> Iterator[PageString]:
 
 if __name__ == "__main__":
     for string in page_strings():
-        print(f"{string.template}: {string.n_words}: {string.text}")
+        sys.stdout.write(f"{string.template}: {string.n_words}: {string.text}\n")

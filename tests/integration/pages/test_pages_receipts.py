@@ -25,7 +25,7 @@ def test_receipts_of_an_unknown_and_of_an_erased_subject_derive_nothing(site, vi
     site.engine.erase("ann", by="test")
     for who in ("ann", "<script>alert(1)</script>"):
         page = viewer.post("/decisions", {"who": who}).text
-        assert "nothing can be derived any more" in page
+        assert "or removed for its age" in page
         assert "<script>alert" not in page
     assert viewer.get(f"/decisions/{decision.decision_id}").status_code == 404
 
