@@ -111,7 +111,8 @@ def test_kills_lose_nothing_acknowledged_and_count_nothing_twice(
     assert server.stop() == 0
     load.check()
     assert load.learned > 0, "two learners at once"
-    assert "Traceback" not in server.log.read_text()
+    log = server.log.read_text()  # of a worker whose parent is killed while it starts, Python tells
+    assert log.count("Traceback") == log.count("in spawn_main")
     verified = server.bandits("verify", check=False)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     if kind == "sqlite":

@@ -123,6 +123,7 @@ def send_through_the_api_and_watch(page: Page, client: Client) -> None:
     expect(summary).to_contain_text("500")
     expect(page.locator("details.as-table").first).to_have_attribute("open", "")
     assert page.evaluate("scrollY") == place, "the reader's place is kept"
+    page.get_by_role("heading", name="Rates over time").click()
     expect(page.locator('[data-chart="rewards"] .main-svg').first).to_be_visible()
 
 
