@@ -245,6 +245,8 @@ def save_the_result(page: Page) -> None:
     expect(page.get_by_role("button", name="Print")).to_be_visible()
     for name in ("shares", "versions", "parts", "health", "rewards"):
         button = page.locator(f'[data-png="{name}"]')
+        if page.locator(f".folded #{name}-title").count():
+            page.locator(f"#{name}-title").click()
         expect(button).to_be_visible()
         assert picture(page, button), name
         panel = page.locator("section", has=page.locator(f"#{name}-title"))
